@@ -1,0 +1,150 @@
+//! Prefixed identifiers. Inside is a UUIDv7, so ids sort by the time of their making and cost 16
+//! bytes; outside they read `ten_018f…` (prefix, then 32 lower-case hex digits).
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// Why a string is not an id of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not {what}: expected `{prefix}` followed by 32 hex digits")]
+pub struct InvalidId {
+    /// What was expected, with its article: "a tenant id".
+    pub what: &'static str,
+    /// The prefix of that kind, underscore included.
+    pub prefix: &'static str,
+    /// What came instead, cut to 80 characters.
+    pub value: String,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The prefix of this kind of id, underscore included.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new id, later in sort order than those made in earlier milliseconds.
+            #[must_use]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// The id around an existing UUID (how the stores hold it).
+            #[must_use]
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The UUID inside.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", $prefix, self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                parse_suffix(text, $prefix).map(Self).ok_or_else(|| InvalidId {
+                    what: $what,
+                    prefix: $prefix,
+                    value: text.chars().take(80).collect(),
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// One spelling per id: lower-case hex only, so two different strings are never the same thing.
+fn parse_suffix(text: &str, prefix: &str) -> Option<Uuid> {
+    let hex = text.strip_prefix(prefix)?;
+    let canonical = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    canonical.then(|| Uuid::try_parse(hex).ok()).flatten()
+}
+
+id!(
+    /// A customer: billing, plan, members, limits.
+    TenantId, "ten_", "a tenant id"
+);
+id!(
+    /// An isolated name space of topics inside a tenant.
+    ProjectId, "prj_", "a project id"
+);
+id!(
+    /// An API key (the public half; the secret is never an id).
+    KeyId, "key_", "a key id"
+);
+id!(
+    /// A secret or public key with which a tenant signs client tokens; the `kid` of such a token.
+    SigningKeyId, "sig_", "a signing key id"
+);
+id!(
+    /// One live connection, WebSocket or SSE.
+    ConnectionId, "con_", "a connection id"
+);
+id!(
+    /// One request, echoed in `X-Request-Id`, every error and every log line.
+    RequestId, "req_", "a request id"
+);
+id!(
+    /// One run of one server process.
+    NodeId, "nod_", "a node id"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_what_it_writes() {
+        let id = TenantId::new();
+        assert_eq!(id.to_string().parse::<TenantId>(), Ok(id));
+        assert_eq!(serde_json::to_string(&id).ok(), Some(format!("\"{id}\"")));
+    }
+
+    #[test]
+    fn refuses_other_kinds_and_other_spellings() {
+        let id = TenantId::new().to_string();
+        assert!(id.parse::<ProjectId>().is_err());
+        assert!(id.to_uppercase().parse::<TenantId>().is_err());
+        assert!(format!("{id}0").parse::<TenantId>().is_err());
+        assert!("ten_".parse::<TenantId>().is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! The vocabulary of Weir: ids, topics, events, cursors, scopes, plans, limits and error codes.
+//!
+//! May depend on nothing that does I/O: no runtime, no database, no sockets. Everything here is
+//! plain data with its rules, so every other crate can share it. Start reading at [`event`], then
+//! [`cursor`] and [`code`].
+
+pub mod clock;
+pub mod code;
+pub mod cursor;
+pub mod event;
+pub mod ids;
+pub mod key;
+pub mod payload;
+pub mod plan;
+pub mod scope;
+pub mod secret;
+pub mod topic;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use code::Code;
+pub use cursor::{Cursor, CursorError, CursorKey};
+pub use event::{Event, EventId, NewEvent, Position};
+pub use ids::{ConnectionId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId};
+pub use payload::Payload;
+pub use plan::{Limits, Plan, PlanName};
+pub use scope::{Role, Scope, Scopes};
+pub use secret::{RootSecret, Secret};
+pub use topic::{Pattern, Topic};

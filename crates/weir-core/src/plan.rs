@@ -1,0 +1,154 @@
+//! Plans as data, and the limits that come with them. Money is counted in integers.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The three plans of the price list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanName {
+    /// A small monthly allowance, then refusal.
+    Free,
+    /// An allowance, then a price per event.
+    Pro,
+    /// No allowance to exceed: a self-hoster's own tenant.
+    Enterprise,
+}
+
+impl PlanName {
+    /// The public name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Pro => "pro",
+            Self::Enterprise => "enterprise",
+        }
+    }
+}
+
+impl fmt::Display for PlanName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A string is not a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a plan: use free, pro or enterprise")]
+pub struct InvalidPlan(String);
+
+impl FromStr for PlanName {
+    type Err = InvalidPlan;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlan> {
+        [Self::Free, Self::Pro, Self::Enterprise]
+            .into_iter()
+            .find(|plan| plan.as_str() == text)
+            .ok_or_else(|| InvalidPlan(text.chars().take(80).collect()))
+    }
+}
+
+/// What a tenant bought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Which of the price list.
+    pub name: PlanName,
+    /// Events per billing period that are included; `None` is unlimited.
+    pub monthly_events: Option<u64>,
+    /// Price of an event beyond the allowance, in millionths of the currency's unit; 0 where the
+    /// allowance is a hard limit or there is none.
+    pub price_per_event_micros: u64,
+}
+
+impl Plan {
+    /// The plan of this name with its default terms.
+    #[must_use]
+    pub const fn of(name: PlanName) -> Self {
+        match name {
+            PlanName::Free => Self { name, monthly_events: Some(100_000), price_per_event_micros: 0 },
+            PlanName::Pro => Self { name, monthly_events: Some(5_000_000), price_per_event_micros: 3 },
+            PlanName::Enterprise => Self { name, monthly_events: None, price_per_event_micros: 0 },
+        }
+    }
+}
+
+/// The limits that hold for a tenant: the plan's, with the tenant's own overrides put on top.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of one event's payload.
+    pub payload_bytes: u32,
+    /// Live connections of the tenant, every transport and project together.
+    pub connections: u32,
+    /// Subscribed topics and patterns of one connection.
+    pub topics_per_connection: u32,
+    /// Publishes per second of one connection; 0 is unlimited.
+    pub publish_per_second: u32,
+    /// Subscribe and unsubscribe frames per second of one connection; 0 is unlimited.
+    pub subscribe_per_second: u32,
+    /// Replays of the tenant that read the log at once on one node.
+    pub concurrent_replays: u32,
+    /// Seconds for which events are kept; 0 is as long as there is room.
+    pub retention_seconds: u64,
+    /// Bytes of events that are kept; 0 is as much as there is room.
+    pub retention_bytes: u64,
+}
+
+impl Limits {
+    /// The limits that come with a plan.
+    #[must_use]
+    pub const fn of(plan: PlanName) -> Self {
+        let base = Self {
+            payload_bytes: 64 * 1024,
+            connections: 200,
+            topics_per_connection: 128,
+            publish_per_second: 50,
+            subscribe_per_second: 50,
+            concurrent_replays: 4,
+            retention_seconds: 24 * 3600,
+            retention_bytes: 1 << 30,
+        };
+        match plan {
+            PlanName::Free => base,
+            PlanName::Pro => Self {
+                connections: 10_000,
+                payload_bytes: 256 * 1024,
+                retention_seconds: 7 * 24 * 3600,
+                retention_bytes: 20 << 30,
+                ..base
+            },
+            PlanName::Enterprise => Self {
+                connections: 50_000,
+                payload_bytes: 256 * 1024,
+                publish_per_second: 0,
+                subscribe_per_second: 0,
+                concurrent_replays: 64,
+                retention_seconds: 0,
+                retention_bytes: 0,
+                ..base
+            },
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of(PlanName::Free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_names_round_trip() {
+        for plan in [PlanName::Free, PlanName::Pro, PlanName::Enterprise] {
+            assert_eq!(plan.to_string().parse(), Ok(plan));
+            assert_eq!(Plan::of(plan).name, plan);
+        }
+        assert!("gold".parse::<PlanName>().is_err());
+    }
+}

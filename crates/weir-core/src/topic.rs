@@ -1,0 +1,288 @@
+//! Topics and the patterns that select them. A topic is 1 to 8 tokens separated by dots, at most
+//! 200 bytes; a pattern may hold `*` for one token and `>` as its last token for one or more.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest topic or pattern, in bytes.
+pub const MAX_BYTES: usize = 200;
+/// The most tokens in a topic or pattern.
+pub const MAX_TOKENS: usize = 8;
+
+/// Why a string is not a topic (or not a pattern), with the offending part.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTopic {
+    /// Nothing at all.
+    #[error("a topic needs at least one token")]
+    Empty,
+    /// Over [`MAX_BYTES`].
+    #[error("the topic has {0} bytes; at most {MAX_BYTES} are allowed")]
+    TooLong(usize),
+    /// Over [`MAX_TOKENS`].
+    #[error("the topic has {0} tokens; at most {MAX_TOKENS} are allowed")]
+    TooDeep(usize),
+    /// Two dots in a row, or a dot at an end.
+    #[error("token {0} is empty: no dot at the start or end, and no two in a row")]
+    EmptyToken(usize),
+    /// A character outside the alphabet.
+    #[error("`{0}` is not allowed in a topic: use A-Z a-z 0-9 _ - = @ , ; : and dots between tokens")]
+    Character(char),
+    /// `*` or `>` in a topic that is published to.
+    #[error("`*` and `>` select topics; they cannot be published to")]
+    Wildcard,
+    /// `>` before the last token, or a wildcard inside a longer token.
+    #[error("`*` must be a whole token and `>` the whole last token")]
+    MisplacedWildcard,
+}
+
+const fn allowed(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9'
+        | b'_' | b'-' | b'=' | b'@' | b',' | b';' | b':')
+}
+
+/// Checks the shape; returns whether a wildcard occurs.
+fn check(text: &str) -> Result<bool, InvalidTopic> {
+    if text.is_empty() {
+        return Err(InvalidTopic::Empty);
+    }
+    if text.len() > MAX_BYTES {
+        return Err(InvalidTopic::TooLong(text.len()));
+    }
+    let count = text.bytes().filter(|b| *b == b'.').count() + 1;
+    if count > MAX_TOKENS {
+        return Err(InvalidTopic::TooDeep(count));
+    }
+    let mut wild = false;
+    for (i, token) in text.split('.').enumerate() {
+        match token {
+            "" => return Err(InvalidTopic::EmptyToken(i + 1)),
+            "*" => wild = true,
+            ">" if i + 1 == count => wild = true,
+            _ => check_token(token)?,
+        }
+    }
+    Ok(wild)
+}
+
+fn check_token(token: &str) -> Result<(), InvalidTopic> {
+    match token.chars().find(|c| !u8::try_from(*c).is_ok_and(allowed)) {
+        None => Ok(()),
+        Some('*' | '>') => Err(InvalidTopic::MisplacedWildcard),
+        Some(other) => Err(InvalidTopic::Character(other)),
+    }
+}
+
+macro_rules! text_type {
+    ($name:ident) => {
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The shared text, without a copy.
+            #[must_use]
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// A topic that can be published to. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic(Arc<str>);
+
+text_type!(Topic);
+
+impl FromStr for Topic {
+    type Err = InvalidTopic;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        if check(text)? {
+            return Err(InvalidTopic::Wildcard);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A subscription: a topic in which `*` stands for one token and a last `>` for one or more.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Arc<str>);
+
+text_type!(Pattern);
+
+impl Pattern {
+    /// Every topic.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(">".into())
+    }
+
+    /// True when the pattern names exactly one topic.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        !self.0.split('.').any(|token| token == "*" || token == ">")
+    }
+
+    /// Whether the pattern selects `topic`. Token by token, without allocation.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        let mut tokens = topic.split('.');
+        for wanted in self.0.split('.') {
+            match (wanted, tokens.next()) {
+                (_, None) => return false,
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (wanted, Some(token)) if wanted == token => {}
+                _ => return false,
+            }
+        }
+        tokens.next().is_none()
+    }
+
+    /// Whether every topic that `other` selects is selected by this pattern too: how a client
+    /// token's permission is held against a wished subscription.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut theirs = other.0.split('.');
+        for wanted in self.0.split('.') {
+            match (wanted, theirs.next()) {
+                (_, None) => return false,
+                (">", Some(_)) => return true,
+                (_, Some(">")) => return false,
+                ("*", Some(_)) => {}
+                (wanted, Some(token)) if wanted == token => {}
+                _ => return false,
+            }
+        }
+        theirs.next().is_none()
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidTopic;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        check(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl From<Topic> for Pattern {
+    fn from(topic: Topic) -> Self {
+        Self(topic.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pattern(text: &str) -> Pattern {
+        text.parse().expect("a valid pattern")
+    }
+
+    #[test]
+    fn refuses_with_the_reason() {
+        assert_eq!("".parse::<Topic>(), Err(InvalidTopic::Empty));
+        assert_eq!("a..b".parse::<Topic>(), Err(InvalidTopic::EmptyToken(2)));
+        assert_eq!("a.b.".parse::<Topic>(), Err(InvalidTopic::EmptyToken(3)));
+        assert_eq!("a b".parse::<Topic>(), Err(InvalidTopic::Character(' ')));
+        assert_eq!("a.é".parse::<Topic>(), Err(InvalidTopic::Character('é')));
+        assert_eq!("a.*".parse::<Topic>(), Err(InvalidTopic::Wildcard));
+        assert_eq!("a.>.b".parse::<Pattern>(), Err(InvalidTopic::MisplacedWildcard));
+        assert_eq!("a*".parse::<Pattern>(), Err(InvalidTopic::MisplacedWildcard));
+        assert_eq!("a".repeat(201).parse::<Topic>(), Err(InvalidTopic::TooLong(201)));
+        assert_eq!("a.a.a.a.a.a.a.a.a".parse::<Topic>(), Err(InvalidTopic::TooDeep(9)));
+    }
+
+    #[test]
+    fn selects_by_token() {
+        assert!(pattern("a.*").matches("a.b"));
+        assert!(!pattern("a.*").matches("a"));
+        assert!(!pattern("a.*").matches("a.b.c"));
+        assert!(pattern("a.>").matches("a.b.c"));
+        assert!(!pattern("a.>").matches("a"));
+        assert!(pattern("*.b").matches("x.b"));
+        assert!(!pattern("a").matches("ab"));
+    }
+
+    #[test]
+    fn covering() {
+        assert!(pattern("a.>").covers(&pattern("a.*.c")));
+        assert!(pattern("a.*").covers(&pattern("a.b")));
+        assert!(!pattern("a.*").covers(&pattern("a.>")));
+        assert!(!pattern("a.b").covers(&pattern("a.*")));
+        assert!(pattern(">").covers(&pattern(">")));
+    }
+
+    fn token() -> impl Strategy<Value = String> {
+        prop_oneof![Just("a".to_owned()), Just("b".to_owned()), "[A-Za-z0-9_=@,;:-]{1,4}"]
+    }
+
+    fn any_pattern() -> impl Strategy<Value = Pattern> {
+        let part = prop_oneof![3 => token(), 1 => Just("*".to_owned())];
+        (proptest::collection::vec(part, 1..4), any::<bool>()).prop_map(|(mut tokens, tail)| {
+            if tail {
+                tokens.push(">".into());
+            }
+            pattern(&tokens.join("."))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,240}") {
+            let _ = text.parse::<Topic>();
+            let _ = text.parse::<Pattern>();
+        }
+
+        #[test]
+        fn what_is_covered_is_selected(
+            outer in any_pattern(),
+            inner in any_pattern(),
+            topic in proptest::collection::vec(token(), 1..5),
+        ) {
+            let topic = topic.join(".");
+            if outer.covers(&inner) && inner.matches(&topic) {
+                prop_assert!(outer.matches(&topic));
+            }
+        }
+
+        #[test]
+        fn a_topic_selects_itself(tokens in proptest::collection::vec(token(), 1..8)) {
+            let topic: Topic = tokens.join(".").parse().expect("valid");
+            prop_assert!(Pattern::from(topic.clone()).matches(topic.as_str()));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Who is calling, and what they may do. Made by authentication, cheap to share, never changed: a
+//! change of permission makes a new one.
+
+use crate::Error;
+use crate::limits::{Decision, Gcra};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use weir_core::{Code, KeyId, Limits, Pattern, Scope, Scopes, SigningKeyId, Timestamp, Topic};
+use weir_log::Place;
+
+/// Which credential it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A server's API key.
+    Key(KeyId),
+    /// An end user's device, by a token of the tenant.
+    Client {
+        /// The key that signed the token.
+        signer: SigningKeyId,
+        /// The tenant's name for the user.
+        subject: Option<Arc<str>>,
+    },
+}
+
+/// What the credential allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Scopes over the whole project.
+    Scopes(Scopes),
+    /// Topic by topic.
+    Topics {
+        /// Patterns that may be subscribed to and replayed.
+        subscribe: Arc<[Pattern]>,
+        /// Patterns that may be published to.
+        publish: Arc<[Pattern]>,
+    },
+}
+
+/// What a client token says, once verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The tenant's name for the user.
+    pub sub: Option<String>,
+    /// When the token ends, seconds since 1970.
+    pub exp: i64,
+    /// Patterns that may be subscribed to and replayed.
+    #[serde(default)]
+    pub subscribe: Vec<Pattern>,
+    /// Patterns that may be published to.
+    #[serde(default)]
+    pub publish: Vec<Pattern>,
+}
+
+/// An authenticated caller.
+#[derive(Debug)]
+pub struct Caller {
+    /// Whose events, and where they are kept.
+    pub place: Place,
+    /// Which credential.
+    pub who: Who,
+    /// What it allows.
+    pub grant: Grant,
+    /// The tenant's limits.
+    pub limits: Arc<Limits>,
+    /// When the credential ends.
+    pub expires_at: Option<Timestamp>,
+    /// The credential's own rate, shared by everything that uses it.
+    pub(crate) rate: Arc<Gcra>,
+}
+
+impl Caller {
+    /// Takes `units` of the credential's rate. `None` when it has none.
+    #[must_use]
+    pub fn take(&self, units: u32) -> Option<Decision> {
+        self.rate.take(units)
+    }
+
+    /// Checks the permission to publish on a topic.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`, naming what is missing.
+    pub fn may_publish(&self, topic: &Topic) -> Result<(), Error> {
+        let allowed = match &self.grant {
+            Grant::Scopes(_) => return self.require(Scope::EventsPublish),
+            Grant::Topics { publish, .. } => publish.iter().any(|pattern| pattern.matches(topic.as_str())),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::InsufficientScope,
+            format!("The token does not allow publishing to `{topic}`; its `publish` claim must name a pattern that matches."),
+        )
+        .with(json!({ "topic": topic.as_str(), "missing": Scope::EventsPublish })))
+    }
+
+    /// Checks the permission to read everything that these patterns select.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`, naming the pattern.
+    pub fn may_subscribe(&self, patterns: &[Pattern]) -> Result<(), Error> {
+        let refused = match &self.grant {
+            Grant::Scopes(_) => return self.require(Scope::EventsSubscribe),
+            Grant::Topics { subscribe, .. } => {
+                patterns.iter().find(|wanted| !subscribe.iter().any(|pattern| pattern.covers(wanted)))
+            }
+        };
+        let Some(pattern) = refused else { return Ok(()) };
+        Err(Error::new(
+            Code::InsufficientScope,
+            format!("The token does not allow subscribing to `{pattern}`; its `subscribe` claim must name a pattern that covers it."),
+        )
+        .with(json!({ "pattern": pattern.as_str(), "missing": Scope::EventsSubscribe })))
+    }
+
+    /// Checks one scope of an API key; client tokens hold none.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`, naming it.
+    pub fn require(&self, scope: Scope) -> Result<(), Error> {
+        match &self.grant {
+            Grant::Scopes(scopes) if scopes.contains(scope) => Ok(()),
+            _ => Err(Error::new(
+                Code::InsufficientScope,
+                format!("This needs the scope `{scope}`, which the credentials do not hold."),
+            )
+            .with(json!({ "missing": scope }))),
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Looking credentials up, remembering the answers, and forgetting them when something changed.
+
+use super::freshness::Freshness;
+use super::ticket::{self, Stands, Ticket};
+use super::{Caller, Claims, Credentials, Grant, Who, token};
+use crate::Error;
+use crate::engine::{Engine, Settings};
+use crate::limits::{Gcra, Rate};
+use dashmap::DashMap;
+use moka::future::Cache;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+use weir_core::key::{KeyHasher, PresentedKey};
+use weir_core::{Clock, Code, KeyId, Limits, RootSecret, Scopes, SigningKeyId, TenantId, Timestamp};
+use weir_log::Place;
+use weir_store::seal::Sealer;
+use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, Store, TenantStatus};
+
+/// Between two looks for changes. A change is enforced on every node within this and one query.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Changes read at once.
+const CHANGES: u32 = 500;
+/// An answer is looked up again after this even if no change was announced.
+const KEEP: Duration = Duration::from_secs(60);
+/// "No such key" is believed for this long: it shields the database from guessing, and a new key's id
+/// was never asked for before.
+const KEEP_ABSENCE: Duration = Duration::from_secs(1);
+const KEYS: u64 = 100_000;
+
+/// A looked-up key, and up to which change the look-up is known to be true.
+struct Known<K> {
+    found: Option<K>,
+    tenant: Option<TenantId>,
+    as_of: i64,
+    at: Instant,
+}
+
+/// An API key, ready to be held against a presented one.
+struct KnownKey {
+    hash: weir_core::key::KeyHash,
+    revoked_at: Option<Timestamp>,
+    suspended: Option<String>,
+    caller: Arc<Caller>,
+}
+
+/// A signing key, unsealed.
+struct KnownSigner {
+    secret: Vec<u8>,
+    revoked_at: Option<Timestamp>,
+    suspended: Option<String>,
+    place: Place,
+    limits: Arc<Limits>,
+    rate: Arc<Gcra>,
+}
+
+/// Authentication: the one place that decides who somebody is.
+pub(crate) struct Access {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    hasher: KeyHasher,
+    sealer: Sealer,
+    keys: Cache<KeyId, Arc<Known<KnownKey>>>,
+    signers: Cache<SigningKeyId, Arc<Known<KnownSigner>>>,
+    freshness: Freshness,
+    /// The last change that was applied here.
+    seen: AtomicI64,
+    /// The last change of each tenant that had one lately.
+    changed: DashMap<TenantId, (i64, Instant)>,
+    jwt_bytes: usize,
+    jwt_leeway: Duration,
+    ticket_lifetime: Duration,
+}
+
+impl Access {
+    pub(crate) async fn load(
+        store: Store,
+        root: &RootSecret,
+        clock: Arc<dyn Clock>,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        let head = store.directory.access_head().await?;
+        Ok(Self {
+            hasher: KeyHasher::new(root),
+            sealer: Sealer::new(root)?,
+            keys: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
+            signers: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
+            freshness: Freshness::new(settings.access_window),
+            seen: AtomicI64::new(head),
+            changed: DashMap::new(),
+            jwt_bytes: settings.jwt_bytes,
+            jwt_leeway: settings.jwt_leeway,
+            ticket_lifetime: settings.ticket_lifetime,
+            store,
+            clock,
+        })
+    }
+
+    /// Refuses to act on an access state that is not confirmed.
+    pub(crate) fn require_fresh(&self) -> Result<(), Error> {
+        if self.freshness.is_fresh() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::DatabaseUnavailable,
+            format!(
+                "This node has not been able to confirm who may do what for {} s (the limit is {} s) and does nothing until it can.",
+                self.freshness.age().as_secs(),
+                self.freshness.window().as_secs()
+            ),
+        )
+        .after(Duration::from_secs(1)))
+    }
+
+    /// Returns when the access state is confirmed.
+    pub(crate) async fn confirmed(&self) {
+        self.freshness.wait().await;
+    }
+
+    async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
+        self.require_fresh()?;
+        match credentials {
+            Credentials::ApiKey(text) => self.by_key(text.expose()).await,
+            Credentials::Token(text) => self.by_token(text.expose()).await,
+            Credentials::Ticket(text) => self.by_ticket(text.expose()).await,
+        }
+    }
+
+    async fn by_key(&self, text: &str) -> Result<Arc<Caller>, Error> {
+        let presented = PresentedKey::parse(text).ok_or_else(unknown_key)?;
+        let known = self.key(presented.id).await?;
+        let key = known.found.as_ref().ok_or_else(unknown_key)?;
+        if !self.hasher.verify(&presented, &key.hash) {
+            return Err(unknown_key());
+        }
+        self.admit_key(key)
+    }
+
+    fn admit_key(&self, key: &KnownKey) -> Result<Arc<Caller>, Error> {
+        let now = self.clock.now();
+        if key.revoked_at.is_some_and(|at| at <= now) {
+            return Err(unknown_key());
+        }
+        if let Some(at) = key.caller.expires_at.filter(|at| *at <= now) {
+            return Err(Error::new(Code::ExpiredApiKey, "The API key has expired: use a new one.")
+                .with(json!({ "expired_at": at })));
+        }
+        not_suspended(key.suspended.as_deref())?;
+        Ok(Arc::clone(&key.caller))
+    }
+
+    async fn by_token(&self, text: &str) -> Result<Arc<Caller>, Error> {
+        let signer = token::signer(text, self.jwt_bytes)?;
+        let known = self.signer(signer).await?;
+        let key = known.found.as_ref().ok_or_else(unknown_signer)?;
+        let (now, leeway) = (self.clock.now(), self.jwt_leeway);
+        let claims = token::verify(text, &key.secret, key.place.project, now, leeway)?;
+        self.admit_client(signer, key, claims)
+    }
+
+    fn admit_client(
+        &self,
+        signer: SigningKeyId,
+        key: &KnownSigner,
+        claims: Claims,
+    ) -> Result<Arc<Caller>, Error> {
+        if key.revoked_at.is_some_and(|at| at <= self.clock.now()) {
+            return Err(unknown_signer());
+        }
+        not_suspended(key.suspended.as_deref())?;
+        Ok(Arc::new(Caller {
+            place: key.place.clone(),
+            who: Who::Client { signer, subject: claims.sub.map(Into::into) },
+            grant: Grant::Topics { subscribe: claims.subscribe.into(), publish: claims.publish.into() },
+            limits: Arc::clone(&key.limits),
+            expires_at: Some(Timestamp::from_seconds(claims.exp)),
+            rate: Arc::clone(&key.rate),
+        }))
+    }
+
+    async fn by_ticket(&self, text: &str) -> Result<Arc<Caller>, Error> {
+        let redeemed = self.store.tickets.redeem(ticket::hash(text), self.clock.now()).await?;
+        let redeemed = redeemed.ok_or_else(|| {
+            Error::new(
+                Code::InvalidToken,
+                "The ticket is unknown, used or expired: a ticket works once, for a short time.",
+            )
+        })?;
+        let stands = serde_json::from_str(&redeemed.caller).map_err(Error::internal)?;
+        self.again(stands).await
+    }
+
+    /// The caller that these credentials make now.
+    async fn again(&self, stands: Stands) -> Result<Arc<Caller>, Error> {
+        match stands {
+            Stands::Key(id) => {
+                let known = self.key(id).await?;
+                self.admit_key(known.found.as_ref().ok_or_else(unknown_key)?)
+            }
+            Stands::Client { signer, claims } => {
+                let known = self.signer(signer).await?;
+                let key = known.found.as_ref().ok_or_else(unknown_signer)?;
+                if Timestamp::from_seconds(claims.exp).plus(self.jwt_leeway) <= self.clock.now() {
+                    return Err(Error::new(Code::ExpiredToken, "The token behind this has expired."));
+                }
+                self.admit_client(signer, key, claims)
+            }
+        }
+    }
+
+    async fn key(&self, id: KeyId) -> Result<Arc<Known<KnownKey>>, Error> {
+        self.known(&self.keys, id, async {
+            let found = self.store.directory.key(id).await?;
+            Ok((found.as_ref().map(|key| key.access.tenant.id), found.map(known_key)))
+        })
+        .await
+    }
+
+    async fn signer(&self, id: SigningKeyId) -> Result<Arc<Known<KnownSigner>>, Error> {
+        self.known(&self.signers, id, async {
+            let found = self.store.directory.signing_key(id).await?;
+            let tenant = found.as_ref().map(|key| key.access.tenant.id);
+            let known = found.map(|key| known_signer(&self.sealer, key)).transpose()?;
+            Ok((tenant, known))
+        })
+        .await
+    }
+
+    /// A remembered answer that is still true, or a new one; callers that miss at once share one query.
+    async fn known<I, K>(
+        &self,
+        cache: &Cache<I, Arc<Known<K>>>,
+        id: I,
+        look: impl Future<Output = Result<(Option<TenantId>, Option<K>), Error>> + Send,
+    ) -> Result<Arc<Known<K>>, Error>
+    where
+        I: std::hash::Hash + Eq + Copy + Send + Sync + 'static,
+        K: Send + Sync + 'static,
+    {
+        if let Some(known) = cache.get(&id).await {
+            if self.still_true(&known) {
+                return Ok(known);
+            }
+            cache.invalidate(&id).await;
+        }
+        let fill = async {
+            // Read before the query: a change that is committed meanwhile makes the answer stale, not lost.
+            let as_of = self.seen.load(Ordering::Acquire);
+            let (tenant, found) = look.await?;
+            Ok::<_, Error>(Arc::new(Known { found, tenant, as_of, at: Instant::now() }))
+        };
+        cache.try_get_with(id, fill).await.map_err(|error| (*error).clone())
+    }
+
+    fn still_true<K>(&self, known: &Known<K>) -> bool {
+        match known.tenant {
+            Some(tenant) => self.changed.get(&tenant).is_none_or(|change| change.0 <= known.as_of),
+            None => known.at.elapsed() < KEEP_ABSENCE,
+        }
+    }
+
+    /// Reads the changes since the last look; returns the tenants that they concern.
+    async fn look(&self) -> Result<Vec<TenantId>, Error> {
+        let mut tenants = Vec::new();
+        loop {
+            let begun = Instant::now();
+            let after = self.seen.load(Ordering::Acquire);
+            let changes = self.store.directory.access_changes_after(after, CHANGES).await?;
+            let more = changes.len() == CHANGES as usize;
+            for change in changes {
+                self.changed.insert(change.tenant_id, (change.seq, begun));
+                self.seen.fetch_max(change.seq, Ordering::AcqRel);
+                tenants.push(change.tenant_id);
+            }
+            if !more {
+                self.freshness.confirm(begun);
+                tenants.sort_unstable();
+                tenants.dedup();
+                return Ok(tenants);
+            }
+        }
+    }
+
+    /// Drops what can be dropped: changes older than anything remembered, tickets that expired.
+    pub(crate) async fn sweep(&self) {
+        self.changed.retain(|_, change| change.1.elapsed() < 2 * KEEP);
+        if let Err(error) = self.store.tickets.purge(self.clock.now()).await {
+            tracing::warn!(%error, "expired tickets could not be purged: {error}");
+        }
+    }
+}
+
+fn known_key(found: Credential<ApiKey>) -> KnownKey {
+    let Credential { key, access } = found;
+    KnownKey {
+        hash: key.key_hash,
+        revoked_at: key.revoked_at,
+        suspended: suspended(&access),
+        caller: Arc::new(Caller {
+            place: place(&access),
+            who: Who::Key(key.id),
+            grant: Grant::Scopes(key.scopes),
+            limits: Arc::new(access.tenant.limits),
+            expires_at: key.expires_at,
+            rate: Arc::new(Gcra::new(Rate { per_second: key.rate_limit_per_sec })),
+        }),
+    }
+}
+
+fn known_signer(sealer: &Sealer, found: Credential<SigningKey>) -> Result<KnownSigner, Error> {
+    let Credential { key, access } = found;
+    Ok(KnownSigner {
+        secret: sealer.open(key.id, &key.sealed)?,
+        revoked_at: key.revoked_at,
+        suspended: suspended(&access),
+        place: place(&access),
+        limits: Arc::new(access.tenant.limits),
+        // Devices are bounded by their connection's rates; a token of its own has none.
+        rate: Arc::new(Gcra::new(Rate { per_second: 0 })),
+    })
+}
+
+fn place(access: &Opens) -> Place {
+    Place {
+        tenant: access.tenant.id,
+        project: access.project.id,
+        stream: access.tenant.stream.as_str().into(),
+    }
+}
+
+fn suspended(access: &Opens) -> Option<String> {
+    let reason = access.tenant.status_reason.clone().unwrap_or_default();
+    (access.tenant.status == TenantStatus::Suspended).then_some(reason)
+}
+
+fn not_suspended(reason: Option<&str>) -> Result<(), Error> {
+    match reason {
+        None => Ok(()),
+        Some(reason) => {
+            Err(Error::new(Code::TenantSuspended, "The tenant is suspended; its administrators know why.")
+                .with(json!({ "reason": reason })))
+        }
+    }
+}
+
+/// One answer for malformed, unknown, wrong and revoked keys: it tells a guesser nothing.
+fn unknown_key() -> Error {
+    Error::new(Code::InvalidApiKey, "The API key is not valid: it is malformed, unknown or revoked.")
+}
+
+fn unknown_signer() -> Error {
+    Error::new(Code::InvalidToken, "The token's signing key (`kid`) is unknown or revoked.")
+}
+
+impl Engine {
+    /// Finds out who is calling.
+    ///
+    /// # Errors
+    /// `INVALID_API_KEY`, `EXPIRED_API_KEY`, `INVALID_TOKEN`, `EXPIRED_TOKEN`, `TENANT_SUSPENDED`,
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
+        self.access.authenticate(credentials).await
+    }
+
+    /// Makes a ticket that stands for the caller's credentials.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn issue_ticket(&self, caller: &Caller) -> Result<Ticket, Error> {
+        let access = &self.access;
+        let text = ticket::text();
+        let expires_at = access.clock.now().plus(access.ticket_lifetime);
+        let stands = serde_json::to_string(&Stands::of(caller)).map_err(Error::internal)?;
+        let kept = weir_store::Ticket {
+            hash: ticket::hash(text.expose()),
+            tenant_id: caller.place.tenant,
+            project_id: caller.place.project,
+            caller: stands,
+            expires_at,
+        };
+        access.store.tickets.issue(kept).await?;
+        Ok(Ticket { text, expires_at })
+    }
+
+    /// Looks for changes of access and applies them to live sessions, for ever.
+    pub(crate) async fn watch_access(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tick.tick().await;
+            match self.access.look().await {
+                Ok(tenants) => {
+                    failing = false;
+                    for tenant in tenants {
+                        self.spawn(Arc::clone(&self).enforce(tenant));
+                    }
+                }
+                Err(error) if !failing => {
+                    failing = true;
+                    let cause = error.internal.unwrap_or(error.message);
+                    tracing::warn!(cause, "access changes cannot be read: {cause}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Holds every live session of a tenant against what is true now.
+    async fn enforce(self: Arc<Self>, tenant: TenantId) {
+        for session in self.sessions.of(tenant) {
+            match self.access.again(Stands::of(&session.caller())).await {
+                Err(error) => session.close(&error, None),
+                // In a task of its own: a session that is catching up must not hold up the others.
+                Ok(caller) => self.spawn(async move {
+                    if let Err(error) = session.reauthorize(caller).await {
+                        session.close(&error, None);
+                    }
+                }),
+            }
+        }
+    }
+}
+
+impl Grant {
+    /// The scopes of an API key; none for a client token.
+    #[must_use]
+    pub fn scopes(&self) -> Scopes {
+        match self {
+            Self::Scopes(scopes) => *scopes,
+            Self::Topics { .. } => Scopes::default(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Whether this node's view of who may do what is confirmed. A node that is cut off from the database, or
+//! was paused, must not go on delivering to someone who was locked out meanwhile.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// When the access state was last confirmed, held against how long that may be ago.
+pub(crate) struct Freshness {
+    zero: Instant,
+    /// Nanoseconds after `zero` at which the last successful look began.
+    confirmed_at: AtomicU64,
+    window: Duration,
+    confirmed: Notify,
+}
+
+impl Freshness {
+    /// Confirmed now.
+    pub(crate) fn new(window: Duration) -> Self {
+        Self { zero: Instant::now(), confirmed_at: AtomicU64::new(0), window, confirmed: Notify::new() }
+    }
+
+    /// A look for changes that began at `begun` succeeded.
+    pub(crate) fn confirm(&self, begun: Instant) {
+        let nanos = begun.saturating_duration_since(self.zero).as_nanos();
+        self.confirmed_at.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::AcqRel);
+        self.confirmed.notify_waiters();
+    }
+
+    /// How long ago that was.
+    pub(crate) fn age(&self) -> Duration {
+        let confirmed = Duration::from_nanos(self.confirmed_at.load(Ordering::Acquire));
+        self.zero.elapsed().saturating_sub(confirmed)
+    }
+
+    pub(crate) const fn window(&self) -> Duration {
+        self.window
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.age() <= self.window
+    }
+
+    /// Returns when the state is confirmed, at once if it is.
+    pub(crate) async fn wait(&self) {
+        while !self.is_fresh() {
+            let confirmed = self.confirmed.notified();
+            // Looked at again after registering, so that a confirmation in between is not missed.
+            if self.is_fresh() {
+                return;
+            }
+            confirmed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waits_only_while_unconfirmed() {
+        let freshness = std::sync::Arc::new(Freshness::new(Duration::from_millis(20)));
+        freshness.wait().await;
+        while freshness.is_fresh() {
+            tokio::task::yield_now().await;
+        }
+        let waiting = tokio::spawn({
+            let freshness = std::sync::Arc::clone(&freshness);
+            async move { freshness.wait().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        freshness.confirm(Instant::now() + Duration::from_secs(60));
+        waiting.await.expect("ends");
+        // An older confirmation that arrives late does not turn the clock back.
+        freshness.confirm(Instant::now());
+        assert!(freshness.is_fresh());
+    }
+}

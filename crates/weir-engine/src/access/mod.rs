@@ -1,0 +1,15 @@
+//! From a credential to a [`Caller`], and keeping the answer true: what is cached is dropped when the
+//! store announces a change, and a node that has not been able to look for changes stops.
+
+mod caller;
+mod credentials;
+mod directory;
+mod freshness;
+mod ticket;
+mod token;
+
+pub use caller::{Caller, Claims, Grant, Who};
+pub use credentials::Credentials;
+pub use ticket::Ticket;
+
+pub(crate) use directory::Access;

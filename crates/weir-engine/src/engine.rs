@@ -1,0 +1,261 @@
+//! The engine: what the gateway talks to. Holds the parts together and starts the background work.
+
+use crate::access::Access;
+use crate::limits::{Connections, Gcra, Rate};
+use crate::projects::Projects;
+use crate::replay::Permits;
+use crate::session::Session;
+use crate::{Caller, Error, pump, sessions::Sessions};
+use serde::Serialize;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_core::{Clock, Code, ConnectionId, CursorKey, ProjectId, RootSecret, TenantId};
+use weir_hub::{Dialect, Hub, Meter};
+use weir_log::{Durability, EventLog};
+use weir_store::Store;
+
+/// What the engine is built from.
+pub struct Parts {
+    /// Metadata.
+    pub store: Store,
+    /// Events.
+    pub log: Arc<dyn EventLog>,
+    /// Connections.
+    pub hub: Hub,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The installation's root secret.
+    pub root: RootSecret,
+    /// Sizes and times.
+    pub settings: Settings,
+}
+
+/// Sizes and times that the engine keeps to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Events in one page of history at most.
+    pub replay_page_events: usize,
+    /// Bytes in one page of history at most.
+    pub replay_page_bytes: usize,
+    /// Replays that read the log at once on this node.
+    pub concurrent_replays: usize,
+    /// How long a node may go on without confirming its access state.
+    pub access_window: Duration,
+    /// New connections per second on this node; 0 is unlimited.
+    pub new_connections_per_second: u32,
+    /// Bytes of a client token at most.
+    pub jwt_bytes: usize,
+    /// Tolerance for other machines' clocks in a client token's times.
+    pub jwt_leeway: Duration,
+    /// How long a ticket can be redeemed.
+    pub ticket_lifetime: Duration,
+    /// The pump waits while a shard has more than this queued, in bytes.
+    pub hub_queue_bytes: usize,
+}
+
+/// The engine. Shared by every request and connection.
+pub struct Engine {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) hub: Hub,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cursors: CursorKey,
+    pub(crate) settings: Settings,
+    pub(crate) access: Access,
+    pub(crate) projects: Projects,
+    pub(crate) replays: Permits,
+    pub(crate) sessions: Sessions,
+    connections: Connections,
+    admission: Gcra,
+    store: Store,
+    tasks: TaskTracker,
+    runtime: Handle,
+    stop: CancellationToken,
+}
+
+/// Whether the parts work.
+#[derive(Clone, Debug, Serialize)]
+pub struct EngineHealth {
+    /// `None` when the database answers.
+    pub database: Option<String>,
+    /// `None` when the log works.
+    pub event_log: Option<String>,
+    /// What an acknowledgement is worth, in words.
+    pub durability: String,
+    /// `None` when this node's access state is confirmed.
+    pub access: Option<String>,
+}
+
+impl EngineHealth {
+    /// True when this node should be sent traffic.
+    #[must_use]
+    pub const fn ready(&self) -> bool {
+        self.database.is_none() && self.event_log.is_none() && self.access.is_none()
+    }
+}
+
+impl Engine {
+    /// Builds the engine and starts its background work on the current runtime.
+    ///
+    /// # Errors
+    /// When the log's feed was taken before, or the access state cannot be read.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
+        let Parts { store, log, hub, clock, root, settings } = parts;
+        let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
+        let access = Access::load(store.clone(), &root, Arc::clone(&clock), &settings).await?;
+        let engine = Arc::new(Self {
+            projects: Projects::new(Arc::clone(&log), hub.clone()),
+            cursors: CursorKey::new(&root),
+            replays: Permits::new(settings.concurrent_replays),
+            sessions: Sessions::default(),
+            connections: Connections::default(),
+            admission: Gcra::new(Rate { per_second: settings.new_connections_per_second }),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            stop: CancellationToken::new(),
+            access,
+            log,
+            hub,
+            clock,
+            settings,
+            store,
+        });
+        engine.spawn(pump::run(Arc::clone(&engine), feed));
+        engine.spawn(Arc::clone(&engine).watch_access());
+        engine.spawn(Arc::clone(&engine).keep_house());
+        Ok(engine)
+    }
+
+    /// Runs background work until the engine stops.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        // By handle: the hub's threads call this too, and they are not the runtime's.
+        let run = async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        };
+        self.tasks.spawn_on(run, &self.runtime);
+    }
+
+    /// Lets one more connection begin.
+    ///
+    /// # Errors
+    /// `OVERLOADED` above the node's rate of new connections, with a spread-out time to try again.
+    pub fn admit(&self) -> Result<(), Error> {
+        match self.admission.take(1) {
+            Some(decision) if !decision.allowed => Err(Error::new(
+                Code::Overloaded,
+                format!("This node takes {} new connections a second. Try again shortly.", decision.limit),
+            )
+            .with(json!({ "limit": decision.limit, "what": "new_connections_per_second" }))
+            // Spread over a few seconds, so that the refused do not come back as one herd.
+            .after(Duration::from_millis(rand::random_range(1_000..4_000)))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a session for an authenticated connection and counts it.
+    ///
+    /// # Errors
+    /// `PROJECT_LIMIT_EXCEEDED` when the tenant has all the connections its plan allows.
+    pub fn open_session(
+        self: &Arc<Self>,
+        caller: &Arc<Caller>,
+        id: ConnectionId,
+        dialect: Dialect,
+    ) -> Result<Arc<Session>, Error> {
+        let slot = self.connections.take(caller.place.tenant, caller.limits.connections)?;
+        let session = Arc::new(Session::new(Arc::clone(self), Arc::clone(caller), slot, id, dialect));
+        self.sessions.add(&session);
+        Ok(session)
+    }
+
+    /// The hub, for handing sockets over.
+    #[must_use]
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The clock that everything here goes by.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Events and bytes delivered so far, by project.
+    #[must_use]
+    pub fn meters(&self) -> Vec<(TenantId, ProjectId, Arc<Meter>)> {
+        self.projects.meters()
+    }
+
+    /// Live sessions and followed projects now.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        (self.sessions.len(), self.projects.len())
+    }
+
+    /// Asks every part how it is.
+    pub async fn health(&self) -> EngineHealth {
+        let (database, log) = tokio::join!(self.store.ping(), self.log.health());
+        let access = self.access.require_fresh().err().map(|error| error.message);
+        EngineHealth {
+            database: database.err().map(|error| error.to_string()),
+            event_log: log.problem,
+            durability: words(&log.durability),
+            access,
+        }
+    }
+
+    async fn keep_house(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        for round in 0_u64.. {
+            tick.tick().await;
+            self.sessions.close_expired(self.clock.now().minus(self.settings.jwt_leeway));
+            if round.is_multiple_of(10) {
+                self.projects.sweep().await;
+                self.connections.sweep();
+                self.replays.sweep();
+                self.access.sweep().await;
+            }
+        }
+    }
+
+    /// Closes every live session, spread over the time: with `farewell`'s words first, which name the
+    /// milliseconds after which to come back.
+    pub async fn drain(&self, over: Duration, farewell: impl Fn(Dialect, u64) -> Vec<u8>) {
+        let sessions = self.sessions.all();
+        let pause = over / u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
+        let begun = tokio::time::Instant::now();
+        let error = Error::new(Code::Draining, "This node is shutting down; connect again.");
+        for (i, session) in (0_u32..).zip(sessions) {
+            tokio::time::sleep_until(begun + pause * i).await;
+            let after_ms = rand::random_range(100..2_000);
+            session.close(&error, Some(farewell(session.dialect, after_ms)));
+        }
+    }
+
+    /// Ends background work and closes the log; the hub must have drained before.
+    pub async fn stop(&self) {
+        self.log.close().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn words(durability: &Durability) -> String {
+    match durability {
+        Durability::Synced { replicas } => {
+            format!("synced to stable storage before the ack, {replicas} copies")
+        }
+        Durability::Cached { replicas, window } => {
+            format!("acked from memory, {replicas} copies: a power cut of all of them loses {window}")
+        }
+        Durability::Unknown => "unknown".to_owned(),
+    }
+}

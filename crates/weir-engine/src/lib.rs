@@ -1,0 +1,27 @@
+//! The whole product without protocols: who may do what, publish, replay, live sessions, limits.
+//!
+//! May depend on core, store, log and hub; knows no HTTP, no frames, no GraphQL. Start reading at
+//! [`Engine`], then follow one event: `publish.rs` → the log → `pump.rs` → the hub; and one reader:
+//! `session.rs` → `resume.rs` → the hub.
+
+pub mod access;
+mod encode;
+mod engine;
+mod error;
+pub mod limits;
+mod projects;
+mod publish;
+mod pump;
+mod replay;
+mod resume;
+mod session;
+mod sessions;
+
+pub use access::{Caller, Claims, Credentials, Grant, Ticket, Who};
+pub use encode::event_json;
+pub use engine::{Engine, EngineHealth, Parts, Settings};
+pub use error::Error;
+pub use publish::Published;
+pub use replay::ReplayPage;
+pub use resume::{Gap, GapReason, Start};
+pub use session::{Session, SubscribeError, Subscribed, Voice};

@@ -1,0 +1,113 @@
+//! Publishing: scope, standing, rate, size, then the log's durable answer.
+
+use crate::engine::Engine;
+use crate::{Caller, Error};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use serde::Serialize;
+use serde_json::json;
+use weir_core::{Code, Cursor, EventId, NewEvent, Timestamp, Topic};
+use weir_log::{Outcome, Record};
+
+/// An accepted event: durable, and on its way to its subscribers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// Its id: the publisher's, or the one it was given.
+    pub id: EventId,
+    /// Where it was published.
+    pub topic: Topic,
+    /// Its place in the project's order.
+    pub sequence: u64,
+    /// The cursor just after it.
+    pub cursor: String,
+    /// When it was accepted.
+    pub published_at: Timestamp,
+    /// True when an equal event with this id had been accepted before and nothing was added.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+}
+
+impl Engine {
+    /// Publishes one event. Order: two calls from one thread are stored in the order of the calls, as
+    /// the event is put in line before this returns.
+    ///
+    /// # Errors
+    /// In the future's result: what the caller may not do, what the event lacks, or that the log did
+    /// not confirm (then try again with the same event id).
+    pub fn publish(&self, caller: &Caller, event: NewEvent) -> BoxFuture<'static, Result<Published, Error>> {
+        let outcome = self.publish_batch(caller, vec![event]);
+        async move { outcome.await?.pop().unwrap_or_else(|| Err(Error::internal("the log gave no outcome"))) }
+            .boxed()
+    }
+
+    /// Publishes several events, in their order; each is judged on its own.
+    ///
+    /// # Errors
+    /// As a whole when the log did not confirm; for one event when it was refused.
+    pub fn publish_batch(
+        &self,
+        caller: &Caller,
+        events: Vec<NewEvent>,
+    ) -> BoxFuture<'static, Result<Vec<Result<Published, Error>>, Error>> {
+        if let Err(error) = self.access.require_fresh() {
+            return ready(Err(error)).boxed();
+        }
+        let mut slots: Vec<Result<(EventId, Topic), Error>> = Vec::with_capacity(events.len());
+        let mut records = Vec::with_capacity(events.len());
+        for event in events {
+            slots.push(self.accept(caller, event).map(|record| {
+                let named = (record.id.clone(), record.topic.clone());
+                records.push(record);
+                named
+            }));
+        }
+        if records.is_empty() {
+            let refused = slots.into_iter().map(|slot| slot.and_then(|_| Err(Error::internal("empty"))));
+            return ready(Ok(refused.collect())).boxed();
+        }
+        let appended = self.log.append(&caller.place, records);
+        let (cursors, project) = (self.cursors.clone(), caller.place.project);
+        async move {
+            let mut outcomes = appended.await?.into_iter();
+            let answer = |named: (EventId, Topic)| match outcomes.next() {
+                Some(Outcome::Appended(appended)) => Ok(Published {
+                    id: named.0,
+                    topic: named.1,
+                    sequence: appended.position.sequence,
+                    cursor: cursors.encode(&Cursor { project, position: appended.position }),
+                    published_at: appended.published_at,
+                    duplicate: appended.duplicate,
+                }),
+                Some(Outcome::Conflict) => Err(conflict(&named.0)),
+                None => Err(Error::internal("the log gave fewer outcomes than records")),
+            };
+            let mut answer = answer;
+            Ok(slots.into_iter().map(|slot| slot.and_then(&mut answer)).collect())
+        }
+        .boxed()
+    }
+
+    fn accept(&self, caller: &Caller, event: NewEvent) -> Result<Record, Error> {
+        caller.may_publish(&event.topic)?;
+        event.payload.fits(caller.limits.payload_bytes as usize)?;
+        let NewEvent { id, topic, payload, kind, headers } = event;
+        let dedupe = id.is_some();
+        Ok(Record {
+            id: id.unwrap_or_else(EventId::generate),
+            dedupe,
+            topic,
+            payload,
+            kind,
+            headers,
+            published_at: self.clock.now(),
+        })
+    }
+}
+
+fn conflict(id: &EventId) -> Error {
+    Error::new(
+        Code::DuplicateEventId,
+        format!("An event with id `{id}` and other content was published within the dedupe window. Use a new id for a new event."),
+    )
+    .with(json!({ "id": id.as_str() }))
+}

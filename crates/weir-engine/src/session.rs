@@ -1,0 +1,468 @@
+//! A live connection as the engine sees it: who it is, what it follows, and the way from history to
+//! live. The same for WebSocket and SSE; what the frames look like is the gateway's [`Voice`].
+
+use crate::engine::Engine;
+use crate::limits::{ConnectionSlot, Gcra, Rate};
+use crate::projects::Use;
+use crate::resume::{self, Gap, GapReason, Start};
+use crate::{Caller, Error, encode};
+use bytes::Bytes;
+use serde_json::json;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
+use weir_core::{Code, ConnectionId, Cursor, Pattern, Position};
+use weir_hub::{Attach, Attached, Conn, Dialect, Goodbye, Message, NotCovered};
+use weir_log::{LogError, Page, ReadQuery};
+
+/// Events and bytes of one read while catching up: small enough to be interleaved fairly.
+const CATCH_UP_EVENTS: usize = 1_000;
+const CATCH_UP_BYTES: usize = 512 << 10;
+
+/// A subscription that has been accepted.
+#[derive(Clone, Debug)]
+pub struct Subscribed {
+    /// Where it starts: resuming with this loses nothing of it.
+    pub cursor: String,
+    /// Whether everything since the wished start will come; else a gap says what will not.
+    pub recovered: bool,
+}
+
+/// How a transport words what the engine has to say before and between events.
+pub trait Voice: Send + Sync + 'static {
+    /// The answer to a subscription; `None` where the transport has none.
+    fn subscribed(&self, subscribed: &Subscribed) -> Option<Vec<u8>>;
+    /// A declared loss.
+    fn gap(&self, gap: &Gap) -> Vec<u8>;
+}
+
+/// One live, authenticated connection.
+pub struct Session {
+    /// Its public name.
+    pub id: ConnectionId,
+    /// How it is written to.
+    pub dialect: Dialect,
+    engine: Arc<Engine>,
+    conn: OnceLock<Conn>,
+    inner: Mutex<Inner>,
+    /// Subscribing and unsubscribing happen one at a time; holds the project open once there was one.
+    turn: TurnMutex<Option<Use>>,
+    drained: Notify,
+    publish_rate: Gcra,
+    subscribe_rate: Gcra,
+}
+
+struct Inner {
+    caller: Arc<Caller>,
+    /// Live patterns, each with the sequence after which it has been live.
+    live: Vec<(Pattern, u64)>,
+    slot: Option<ConnectionSlot>,
+    /// Asked to close before the hub owned the socket.
+    doomed: Option<Box<Goodbye>>,
+    closed: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        caller: Arc<Caller>,
+        slot: ConnectionSlot,
+        id: ConnectionId,
+        dialect: Dialect,
+    ) -> Self {
+        Self {
+            id,
+            dialect,
+            engine,
+            conn: OnceLock::new(),
+            publish_rate: Gcra::new(Rate { per_second: caller.limits.publish_per_second }),
+            subscribe_rate: Gcra::new(Rate { per_second: caller.limits.subscribe_per_second }),
+            inner: Mutex::new(Inner {
+                caller,
+                live: Vec::new(),
+                slot: Some(slot),
+                doomed: None,
+                closed: false,
+            }),
+            turn: TurnMutex::new(None),
+            drained: Notify::new(),
+        }
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // Plain data behind the lock: a panic elsewhere cannot have left it half changed.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who this is, as of the last authentication or refresh.
+    #[must_use]
+    pub fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.inner().caller)
+    }
+
+    /// The hub owns the socket from now on under this name.
+    pub fn opened(&self, conn: Conn) {
+        let doomed = {
+            let mut inner = self.inner();
+            let _ = self.conn.set(conn);
+            inner.doomed.take()
+        };
+        if let Some(goodbye) = doomed {
+            self.engine.hub.close(conn, *goodbye);
+        }
+    }
+
+    /// The hub wrote everything it had been given.
+    pub fn drained(&self) {
+        self.drained.notify_one();
+    }
+
+    /// The socket is gone: gives everything back.
+    pub fn closed(&self) {
+        {
+            let mut inner = self.inner();
+            inner.closed = true;
+            inner.slot = None;
+        }
+        self.engine.sessions.remove(self);
+        self.drained.notify_one();
+    }
+
+    /// Takes one unit of the connection's publish rate.
+    ///
+    /// # Errors
+    /// `RATE_LIMIT_EXCEEDED`.
+    pub fn take_publish(&self) -> Result<(), Error> {
+        take(&self.publish_rate, "publishes per second on one connection")
+    }
+
+    /// Sends a text outside any subscription.
+    pub fn send(&self, text: impl Into<Bytes>) {
+        if let Some(conn) = self.conn.get() {
+            self.engine.hub.send(*conn, text.into(), false);
+        }
+    }
+
+    /// Lets a connection that had too much waiting be read again.
+    pub fn resume_reading(&self) {
+        if let Some(conn) = self.conn.get() {
+            self.engine.hub.resume_reading(*conn);
+        }
+    }
+
+    /// Ends the connection. Revoked access discards what is still queued for it.
+    pub fn close(&self, error: &Error, text: Option<Vec<u8>>) {
+        let discard = matches!(
+            error.code,
+            Code::TenantSuspended
+                | Code::InvalidApiKey
+                | Code::ExpiredApiKey
+                | Code::InvalidToken
+                | Code::InsufficientScope
+        );
+        let goodbye = Goodbye {
+            text: text.map(Bytes::from),
+            code: error.code.close_code(),
+            reason: error.code.as_str().to_owned(),
+            discard,
+        };
+        let mut inner = self.inner();
+        match self.conn.get() {
+            Some(conn) => self.engine.hub.close(*conn, goodbye),
+            None => inner.doomed = Some(Box::new(goodbye)),
+        }
+    }
+
+    /// Subscribes: answers through the voice, replays what was missed, and goes live without a hole, a
+    /// repetition or a reordering at the seam. Returns when live.
+    ///
+    /// # Errors
+    /// Before the voice has answered: the subscription did not happen. [`Interrupted`] afterwards.
+    pub async fn subscribe(
+        &self,
+        patterns: Vec<Pattern>,
+        start: Start,
+        voice: Arc<dyn Voice>,
+    ) -> Result<(), SubscribeError> {
+        let mut turn = self.turn.lock().await;
+        let caller = self.caller();
+        self.check(&caller, &patterns)?;
+        if turn.is_none() {
+            *turn = Some(self.engine.projects.follow(&caller.place).await?);
+        }
+        let tail = match &start {
+            Start::Live => Some(None),
+            Start::After(text) => {
+                Some(Some(resume::decode(&self.engine.cursors, &caller.place, text)?.position))
+            }
+            _ => None,
+        };
+        if let Some(after) = tail
+            && self.attach(&caller, &patterns, after, Some(Arc::clone(&voice))).await?.is_ok()
+        {
+            return Ok(());
+        }
+        let resolved =
+            resume::resolve(&*self.engine.log, &self.engine.cursors, &caller.place, &start).await?;
+        self.announce(&caller, &resolved, &*voice);
+        self.catch_up(&caller, patterns, resolved.after, &*voice).await.map_err(SubscribeError::Interrupted)
+    }
+
+    fn check(&self, caller: &Caller, patterns: &[Pattern]) -> Result<(), Error> {
+        self.engine.access.require_fresh()?;
+        caller.may_subscribe(patterns)?;
+        take(&self.subscribe_rate, "subscriptions per second on one connection")?;
+        let inner = self.inner();
+        let new = patterns.iter().filter(|p| !inner.live.iter().any(|(live, _)| live == *p)).count();
+        within_topics(caller, inner.live.len() + new)
+    }
+
+    /// Asks the shard to take the connection live; see [`Attach`].
+    async fn attach(
+        &self,
+        caller: &Caller,
+        patterns: &[Pattern],
+        after: Option<Position>,
+        voice: Option<Arc<dyn Voice>>,
+    ) -> Result<Result<Attached, NotCovered>, Error> {
+        let conn = *self
+            .conn
+            .get()
+            .ok_or_else(|| Error::internal("subscribed before the socket was handed over"))?;
+        let (project, cursors) = (caller.place.project, self.engine.cursors.clone());
+        let preface = voice.map(|voice| {
+            let say = move |position| {
+                let cursor = cursors.encode(&Cursor { project, position });
+                voice.subscribed(&Subscribed { cursor, recovered: true }).unwrap_or_default()
+            };
+            Box::new(say) as Box<dyn FnOnce(Position) -> Vec<u8> + Send>
+        });
+        let (done, outcome) = oneshot::channel();
+        let attach = Attach {
+            project,
+            patterns: patterns.to_vec(),
+            after,
+            preface,
+            done: Box::new(move |result| {
+                let _ = done.send(result);
+            }),
+        };
+        self.engine.hub.attach(conn, attach);
+        let outcome = outcome.await.map_err(|_| gone())?;
+        if let Ok(attached) = outcome {
+            let since = after.map_or(attached.head.sequence, |after| after.sequence);
+            self.now_live(patterns, since);
+        }
+        Ok(outcome)
+    }
+
+    fn now_live(&self, patterns: &[Pattern], since: u64) {
+        let mut inner = self.inner();
+        for pattern in patterns {
+            if !inner.live.iter().any(|(live, _)| live == pattern) {
+                inner.live.push((pattern.clone(), since));
+            }
+        }
+    }
+
+    fn announce(&self, caller: &Caller, resolved: &resume::Resolved, voice: &dyn Voice) {
+        let cursor = Cursor { project: caller.place.project, position: resolved.after };
+        let subscribed =
+            Subscribed { cursor: self.engine.cursors.encode(&cursor), recovered: resolved.gap.is_none() };
+        if let Some(text) = voice.subscribed(&subscribed) {
+            self.send(text);
+        }
+        if let Some(gap) = &resolved.gap {
+            self.send(voice.gap(gap));
+        }
+    }
+
+    /// Reads history up to the head and hands over to the shard, as often as it takes.
+    async fn catch_up(
+        &self,
+        caller: &Caller,
+        patterns: Vec<Pattern>,
+        mut at: Position,
+        voice: &dyn Voice,
+    ) -> Result<(), Error> {
+        let shared: Arc<[Pattern]> = patterns.clone().into();
+        at.check = 0; // From here on the position is the log's own word.
+        loop {
+            let query = ReadQuery {
+                after: at.sequence,
+                patterns: Arc::clone(&shared),
+                max_events: CATCH_UP_EVENTS,
+                max_bytes: CATCH_UP_BYTES,
+            };
+            let page = {
+                let _permit = self.engine.replays.acquire(caller).await?;
+                self.engine.log.read(&caller.place, query).await
+            };
+            match page {
+                Ok(page) => {
+                    at.sequence = page.through;
+                    let at_head = page.at_head;
+                    self.hand_over(page, at.epoch).await?;
+                    if at_head && self.go_live(caller, &patterns, at).await? {
+                        return Ok(());
+                    }
+                }
+                Err(LogError::OutOfRange { floor }) if floor > at.sequence => {
+                    self.send(voice.gap(&Gap {
+                        reason: GapReason::Expired,
+                        from: at.sequence + 1,
+                        to: floor,
+                    }));
+                    at.sequence = floor;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn go_live(&self, caller: &Caller, patterns: &[Pattern], at: Position) -> Result<bool, Error> {
+        match self.attach(caller, patterns, Some(at), None).await? {
+            Ok(_) => Ok(true),
+            Err(NotCovered { floor: Some(_) }) => Ok(false),
+            Err(NotCovered { floor: None }) => Err(gone()),
+        }
+    }
+
+    /// Gives a page of history to the hub and waits until the client has taken it: a reader paces its
+    /// own replay, and the page is all that is held for it.
+    async fn hand_over(&self, page: Page, epoch: u64) -> Result<(), Error> {
+        let messages: Vec<Arc<Message>> = {
+            let inner = self.inner();
+            let repeated = |sequence, topic: &str| {
+                inner.live.iter().any(|(pattern, since)| sequence > *since && pattern.matches(topic))
+            };
+            page.events
+                .iter()
+                .filter(|event| !repeated(event.sequence, event.topic.as_str()))
+                .map(|event| encode::message(event, epoch, &self.engine.cursors))
+                .collect()
+        };
+        if messages.is_empty() {
+            return if self.inner().closed { Err(gone()) } else { Ok(()) };
+        }
+        let conn = *self.conn.get().ok_or_else(gone)?;
+        self.engine.access.confirmed().await;
+        self.engine.hub.send_messages(conn, messages, true);
+        self.drained.notified().await;
+        if self.inner().closed { Err(gone()) } else { Ok(()) }
+    }
+
+    /// Stops following these patterns; unknown ones are ignored.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn unsubscribe(&self, patterns: Vec<Pattern>) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        take(&self.subscribe_rate, "subscriptions per second on one connection")?;
+        self.drop_patterns(patterns).await
+    }
+
+    async fn drop_patterns(&self, patterns: Vec<Pattern>) -> Result<(), Error> {
+        let conn = *self.conn.get().ok_or_else(gone)?;
+        let (done, finished) = oneshot::channel();
+        let done = Box::new(move || {
+            let _ = done.send(());
+        });
+        self.engine.hub.detach(conn, patterns.clone(), done);
+        finished.await.map_err(|_| gone())?;
+        self.inner().live.retain(|(live, _)| !patterns.contains(live));
+        Ok(())
+    }
+
+    /// Puts new credentials in the place of the old ones. Subscriptions that the new ones do not allow
+    /// end; the number of them is returned.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN` when they belong to another project.
+    pub async fn reauthorize(&self, caller: Arc<Caller>) -> Result<usize, Error> {
+        if caller.place.project != self.caller().place.project {
+            return Err(Error::new(
+                Code::InvalidToken,
+                "The new token belongs to another project; open a new connection for it.",
+            ));
+        }
+        let _turn = self.turn.lock().await;
+        let lost: Vec<Pattern> = {
+            let mut inner = self.inner();
+            inner.caller = Arc::clone(&caller);
+            let lost = |pattern: &Pattern| caller.may_subscribe(std::slice::from_ref(pattern)).is_err();
+            inner.live.iter().map(|(pattern, _)| pattern.clone()).filter(lost).collect()
+        };
+        self.engine.sessions.expect_expiry(self.id, &caller);
+        if !lost.is_empty() {
+            self.drop_patterns(lost.clone()).await?;
+        }
+        Ok(lost.len())
+    }
+}
+
+impl Engine {
+    /// Checks what can be said about a subscription before there is a connection to say it on.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`, `PROJECT_LIMIT_EXCEEDED`, `INVALID_CURSOR`.
+    pub fn check_wish(&self, caller: &Caller, patterns: &[Pattern], start: &Start) -> Result<(), Error> {
+        caller.may_subscribe(patterns)?;
+        within_topics(caller, patterns.len())?;
+        if let Start::After(text) = start {
+            resume::decode(&self.cursors, &caller.place, text)?;
+        }
+        Ok(())
+    }
+}
+
+fn within_topics(caller: &Caller, wanted: usize) -> Result<(), Error> {
+    let limit = caller.limits.topics_per_connection as usize;
+    if wanted <= limit {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ProjectLimitExceeded,
+        format!("This connection would follow {wanted} topics; the limit is {limit}. Use a wildcard or another connection."),
+    )
+    .with(json!({ "limit": limit, "used": wanted, "what": "topics_per_connection" })))
+}
+
+/// Why a subscription did not come about.
+#[derive(Debug)]
+pub enum SubscribeError {
+    /// It was refused or failed before it began.
+    Refused(Error),
+    /// It failed after it was announced: only closing the connection, so that the client resumes from
+    /// what it has, keeps the promise that nothing is lost silently.
+    Interrupted(Error),
+}
+
+impl From<Error> for SubscribeError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<LogError> for SubscribeError {
+    fn from(error: LogError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+fn gone() -> Error {
+    Error::new(
+        Code::EventLogUnavailable,
+        "The connection or its feed ended; connect again and resume with the last cursor.",
+    )
+}
+
+fn take(rate: &Gcra, what: &str) -> Result<(), Error> {
+    match rate.take(1) {
+        Some(decision) if !decision.allowed => {
+            Err(Error::new(Code::RateLimitExceeded, format!("More than {} {what}.", decision.limit))
+                .with(json!({ "limit": decision.limit, "what": what }))
+                .after(decision.retry_after))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,138 @@
+//! Extractors: who is calling (the signature of a handler is its permission) and bodies.
+
+use crate::credentials;
+use crate::error::Failure;
+use crate::middleware::RateHeaders;
+use crate::query::cut;
+use crate::state::Gateway;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::sync::Arc;
+use weir_core::{Code, RequestId};
+use weir_engine::{Caller, Error};
+
+/// The request's id: the client's, where it gave a usable one, or ours.
+pub(crate) fn request_id(parts: &Parts) -> RequestId {
+    parts.extensions.get::<RequestId>().copied().unwrap_or_default()
+}
+
+/// Any authenticated caller, with one unit of its rate taken. What it may do is the engine's to say.
+pub(crate) struct Authenticated {
+    /// Who.
+    pub(crate) caller: Arc<Caller>,
+    /// Which request.
+    pub(crate) request: RequestId,
+}
+
+impl FromRequestParts<Arc<Gateway>> for Authenticated {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+        let request = request_id(parts);
+        let fail = |error| Failure::new(error, request);
+        let presented = credentials::from_headers(&parts.headers).map_err(fail)?;
+        let presented = presented.ok_or_else(|| fail(credentials::missing()))?;
+        let caller = gateway.engine.authenticate(presented).await.map_err(fail)?;
+        take(&caller, 1, parts.extensions.get::<RateHeaders>()).map_err(fail)?;
+        Ok(Self { caller, request })
+    }
+}
+
+impl Authenticated {
+    pub(crate) const fn fail(&self, error: Error) -> Failure {
+        Failure::new(error, self.request)
+    }
+}
+
+/// Takes units of the caller's rate and notes what to tell it.
+pub(crate) fn take(caller: &Caller, units: u32, headers: Option<&RateHeaders>) -> Result<(), Error> {
+    let Some(decision) = caller.take(units) else { return Ok(()) };
+    if let Some(headers) = headers {
+        headers.note(decision);
+    }
+    if decision.allowed {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::RateLimitExceeded,
+        format!("This credential may make {} requests per second.", decision.limit),
+    )
+    .with(json!({ "limit": decision.limit, "requested": units }))
+    .after(decision.retry_after))
+}
+
+/// A request body within the limits of size and time.
+pub(crate) struct RawBody {
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Bytes,
+}
+
+impl FromRequest<Arc<Gateway>> for RawBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let id = request_id(&parts);
+        let bytes = read(body, gateway).await.map_err(|error| Failure::new(error, id))?;
+        Ok(Self { headers: parts.headers, bytes })
+    }
+}
+
+async fn read(body: Body, gateway: &Gateway) -> Result<Bytes, Error> {
+    let limit = gateway.settings.body_bytes;
+    let whole = axum::body::to_bytes(body, limit);
+    match tokio::time::timeout(gateway.settings.body_timeout, whole).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => {
+            Err(Error::new(Code::PayloadTooLarge, format!("The request body is larger than {limit} bytes."))
+                .with(json!({ "limit_bytes": limit })))
+        }
+        Ok(Err(_)) => Err(Error::new(Code::InvalidRequest, "The request body ended before it was complete.")),
+        Err(_) => Err(Error::new(
+            Code::RequestTimeout,
+            format!("The request body did not arrive within {:?}.", gateway.settings.body_timeout),
+        )),
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    use std::error::Error as _;
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.to_string().contains("length limit") {
+            return true;
+        }
+        cause = inner.source();
+    }
+    error.to_string().contains("length limit")
+}
+
+/// The media type of a body, lower case, without parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// Refuses any media type but JSON.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Error> {
+    let kind = media_type(headers);
+    if kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json") {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::UnsupportedMediaType,
+        format!("The content type is `{}`; send `Content-Type: application/json`.", cut(&kind)),
+    ))
+}
+
+/// Reads JSON of a known shape, saying what and where if it does not fit.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Error::new(Code::InvalidRequest, format!("The body is not as documented: {error}."))
+            .with(json!({ "line": error.line(), "column": error.column() }))
+    })
+}

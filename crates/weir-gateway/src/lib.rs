@@ -1,0 +1,25 @@
+//! The protocols: REST, WebSocket, SSE, and the operator's endpoints. Translates between them and the
+//! engine, and decides nothing itself.
+//!
+//! May depend on core, engine and hub. The only crate that names axum. Start reading at [`serve`], then
+//! `router.rs`; one handler shows the pattern: `rest/events.rs`.
+
+mod credentials;
+mod error;
+mod extract;
+mod metrics;
+mod middleware;
+pub mod openapi;
+mod ops;
+mod pages;
+mod query;
+mod rest;
+mod router;
+mod server;
+mod sse;
+mod state;
+mod ws;
+
+pub use router::{ops_router, router};
+pub use server::{Server, serve};
+pub use state::{Gateway, Settings};

@@ -1,0 +1,125 @@
+//! Prometheus metrics: requests as they happen, everything else read at the scrape.
+
+use crate::state::Gateway;
+use axum::http::Method;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    route: String,
+    method: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Transport {
+    transport: &'static str,
+}
+
+type NewHistogram = fn() -> Histogram;
+
+/// The metrics of one node.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    durations: Family<Route, Histogram, NewHistogram>,
+    connections: Family<Transport, Gauge>,
+    sessions: Gauge,
+    projects: Gauge,
+    lagging: Gauge,
+    queued: Gauge,
+    rings: Gauge,
+    delivered: Counter<u64, AtomicU64>,
+    bytes: Counter<u64, AtomicU64>,
+    sends: Counter<u64, AtomicU64>,
+    slow: Counter<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let durations: NewHistogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 14));
+        let mut metrics = Self {
+            registry: Registry::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(durations),
+            connections: Family::default(),
+            sessions: Gauge::default(),
+            projects: Gauge::default(),
+            lagging: Gauge::default(),
+            queued: Gauge::default(),
+            rings: Gauge::default(),
+            delivered: Counter::default(),
+            bytes: Counter::default(),
+            sends: Counter::default(),
+            slow: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("weir_http_requests", "Requests by route, method and status", self.requests.clone());
+        r.register("weir_http_request_duration_seconds", "Time to answer, by route", self.durations.clone());
+        r.register("weir_connections", "Live connections by transport", self.connections.clone());
+        r.register("weir_sessions", "Authenticated live connections", self.sessions.clone());
+        r.register("weir_followed_projects", "Projects with an open live feed", self.projects.clone());
+        r.register("weir_lagging_connections", "Connections with unsent bytes", self.lagging.clone());
+        r.register("weir_hub_queued_bytes", "Bytes of messages waiting for shards", self.queued.clone());
+        r.register("weir_hub_ring_bytes", "Bytes of recent messages kept for resuming", self.rings.clone());
+        r.register(
+            "weir_events_delivered",
+            "Events handed to the kernel for a connection",
+            self.delivered.clone(),
+        );
+        r.register("weir_delivered_bytes", "Bytes handed to the kernel for connections", self.bytes.clone());
+        r.register("weir_hub_sends", "Kernel calls that sent events", self.sends.clone());
+        r.register("weir_slow_consumers", "Connections closed because they did not read", self.slow.clone());
+    }
+
+    /// Counts one answered request. Routes are the router's patterns, so their number is bounded.
+    pub(crate) fn request(&self, route: &str, method: &Method, status: u16, took: Duration) {
+        let method = match method.as_str() {
+            known @ ("GET" | "POST" | "PUT" | "DELETE" | "PATCH" | "HEAD" | "OPTIONS") => known,
+            _ => "other",
+        };
+        let labels = Request { route: route.to_owned(), method: method.to_owned(), status };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    /// The exposition text.
+    pub(crate) fn text(&self, gateway: &Gateway) -> String {
+        use std::sync::atomic::Ordering::Relaxed;
+        let hub = gateway.engine.hub().stats();
+        let (sessions, projects) = gateway.engine.load();
+        let gauge = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge(&self.connections.get_or_create(&Transport { transport: "ws" }), hub.websocket);
+        gauge(&self.connections.get_or_create(&Transport { transport: "sse" }), hub.sse);
+        gauge(&self.sessions, sessions as u64);
+        gauge(&self.projects, projects as u64);
+        gauge(&self.lagging, hub.lagging);
+        gauge(&self.queued, hub.queued_bytes);
+        gauge(&self.rings, hub.ring_bytes);
+        self.delivered.inner().store(hub.delivered, Relaxed);
+        self.bytes.inner().store(hub.bytes, Relaxed);
+        self.sends.inner().store(hub.sends, Relaxed);
+        self.slow.inner().store(hub.slow_consumers, Relaxed);
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}

@@ -1,0 +1,39 @@
+//! The OpenAPI document, generated from the handlers.
+
+use crate::rest::{events, replay, tickets, topics};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Weir",
+        description = "Publish, keep, deliver and resume events. WebSocket (`/ws`) and SSE (`/sse`) are described in docs/protocol.md.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(events::publish, events::publish_batch, replay::replay, topics::list, tickets::create),
+    tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections")),
+    security(("bearer" = []), ("api_key" = [])),
+    modifiers(&Schemes)
+)]
+struct Document;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Default::default);
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("bearer", bearer);
+        let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        components.add_security_scheme("api_key", header);
+    }
+}
+
+/// The document as indented JSON with a final line break.
+#[must_use]
+pub fn json() -> String {
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}

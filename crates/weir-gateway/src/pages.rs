@@ -1,0 +1,56 @@
+//! The built-in pages, embedded in the binary: the playground at `/` and the API reference at `/docs`.
+
+use crate::openapi;
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use rust_embed::RustEmbed;
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use crate::state::Gateway;
+
+#[derive(RustEmbed)]
+#[folder = "../../web"]
+struct Files;
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(openapi::json);
+
+/// `/openapi.json` always; the pages when they are enabled.
+pub(crate) fn routes(enabled: bool) -> Router<Arc<Gateway>> {
+    let router = Router::new().route("/openapi.json", get(document));
+    if !enabled {
+        return router;
+    }
+    router.route("/", get(async || file("index.html"))).route("/docs", get(async || file("docs.html"))).route(
+        "/assets/{name}",
+        get(async |axum::extract::Path(name): axum::extract::Path<String>| file(&name)),
+    )
+}
+
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+/// Nothing is loaded from elsewhere, and no other site may frame the page.
+const POLICY: &str =
+    "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'";
+
+fn file(name: &str) -> Response {
+    let Some(file) = Files::get(name) else { return StatusCode::NOT_FOUND.into_response() };
+    let kind = match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        _ => "application/octet-stream",
+    };
+    let headers: [(HeaderName, HeaderValue); 4] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, file.data.into_owned()).into_response()
+}

@@ -1,0 +1,104 @@
+//! Which path leads where. The API is mounted twice, under `/v1` and at the root.
+
+use crate::error::Failure;
+use crate::rest::{events, replay, tickets, topics};
+use crate::state::Gateway;
+use crate::{middleware, ops, pages, sse, ws};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, Method, header};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::cors::{Any, CorsLayer};
+use weir_core::{Code, RequestId};
+use weir_engine::Error;
+
+/// Everything that callers reach.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let api = Router::new()
+        .route("/events", post(events::publish).get(replay::replay))
+        .route("/events/batch", post(events::publish_batch))
+        .route("/topics", get(topics::list))
+        .route("/tickets", post(tickets::create))
+        .route("/ws", get(ws::upgrade))
+        .route("/sse", get(sse::over_hyper));
+    let console = gateway.settings.console;
+    Router::new()
+        .nest("/v1", api.clone())
+        .merge(api)
+        .merge(pages::routes(console))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(compression())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(cors())
+        .layer(from_fn_with_state(Arc::clone(&gateway), middleware::around))
+        .with_state(gateway)
+}
+
+/// What operators and their probes reach, on a listener of its own.
+pub fn ops_router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .with_state(gateway)
+}
+
+async fn not_found(request: Request) -> Failure {
+    let (parts, _) = request.into_parts();
+    let path: String = parts.uri.path().chars().take(80).collect();
+    let error =
+        Error::new(Code::NotFound, format!("There is nothing at `{path}`. The API is described at /docs."));
+    Failure::new(error, crate::extract::request_id(&parts))
+}
+
+async fn wrong_method(request: Request) -> Failure {
+    let (parts, _) = request.into_parts();
+    let path: String = parts.uri.path().chars().take(80).collect();
+    let error =
+        Error::new(Code::MethodNotAllowed, format!("`{}` is not a method of `{path}`.", parts.method));
+    Failure::new(error, crate::extract::request_id(&parts))
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    Failure::new(Error::internal("a handler panicked; the panic's own line has the place"), RequestId::new())
+        .into_response()
+}
+
+/// Small answers and event streams are not worth compressing.
+fn compression() -> CompressionLayer<impl Predicate> {
+    CompressionLayer::new()
+        .compress_when(SizeAbove::new(1024).and(NotForContentType::new("text/event-stream")))
+}
+
+/// Credentials travel in headers, never in cookies, so any origin may call.
+fn cors() -> CorsLayer {
+    let exposed = [
+        "x-request-id",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "retry-after",
+        "idempotent-replayed",
+    ];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("x-api-key"),
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers(exposed.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(86_400))
+}

@@ -1,0 +1,71 @@
+//! What every handler can reach.
+
+use crate::metrics::Metrics;
+use crate::ws::{Dispatchers, reconnect};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use weir_engine::Engine;
+use weir_hub::Dialect;
+
+/// Sizes and times of the protocols.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of a request body at most.
+    pub body_bytes: usize,
+    /// Bytes of a request head at most.
+    pub header_bytes: usize,
+    /// Headers of a request at most.
+    pub headers: usize,
+    /// Events in a batch at most.
+    pub batch_events: usize,
+    /// Time within which a WebSocket must authenticate.
+    pub auth_timeout: Duration,
+    /// Time within which a request head must arrive.
+    pub header_timeout: Duration,
+    /// Time within which a request body must arrive.
+    pub body_timeout: Duration,
+    /// Bytes of a WebSocket message at most; told to clients.
+    pub frame_bytes: usize,
+    /// Whether the built-in page is served at `/`.
+    pub console: bool,
+}
+
+/// The gateway: shared by every request and connection.
+pub struct Gateway {
+    /// What it translates for.
+    pub engine: Arc<Engine>,
+    /// Sizes and times.
+    pub settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) dispatchers: Dispatchers,
+    draining: AtomicBool,
+}
+
+impl Gateway {
+    /// The gateway of an engine. Must be made on the runtime that will serve it.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, settings: Settings) -> Arc<Self> {
+        let dispatchers = Dispatchers::start(&engine);
+        let metrics = Metrics::new();
+        Arc::new(Self { engine, settings, metrics, dispatchers, draining: AtomicBool::new(false) })
+    }
+
+    /// From now on readiness says no and new live connections are refused.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Closes the live connections, spread over the time, each told to come back after a moment.
+    pub async fn drain(&self, over: Duration) {
+        let farewell = |dialect, after_ms: u64| match dialect {
+            Dialect::WebSocket => reconnect(after_ms),
+            Dialect::Sse => format!("retry: {after_ms}\n\n").into_bytes(),
+        };
+        self.engine.drain(over, farewell).await;
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,36 @@
+//! What a shard counts, readable from other threads.
+
+use crate::Stats;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+/// Gauges and counts of one shard. Only the shard writes most of them.
+#[derive(Default)]
+pub struct Counters {
+    /// Adopted and not gone yet, those on their way to the shard included.
+    pub connections: AtomicUsize,
+    /// Weight of published messages that the shard has not passed on yet.
+    pub queued_bytes: AtomicUsize,
+    pub websocket: AtomicU64,
+    pub sse: AtomicU64,
+    pub delivered: AtomicU64,
+    pub bytes: AtomicU64,
+    pub sends: AtomicU64,
+    pub slow_consumers: AtomicU64,
+    pub lagging: AtomicU64,
+    pub ring_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub fn add_to(&self, stats: &mut Stats) {
+        stats.websocket += self.websocket.load(Relaxed);
+        stats.sse += self.sse.load(Relaxed);
+        stats.delivered += self.delivered.load(Relaxed);
+        stats.bytes += self.bytes.load(Relaxed);
+        stats.sends += self.sends.load(Relaxed);
+        stats.slow_consumers += self.slow_consumers.load(Relaxed);
+        stats.lagging += self.lagging.load(Relaxed);
+        stats.queued_bytes = stats.queued_bytes.max(self.queued_bytes.load(Relaxed) as u64);
+        stats.ring_bytes = stats.ring_bytes.max(self.ring_bytes.load(Relaxed));
+    }
+}

@@ -1,0 +1,230 @@
+//! Subscriptions: joining and leaving groups, and the seam between the past and the present.
+
+use super::Shard;
+use crate::backlog::{Backlog, What};
+use crate::connection::{Covered, NONE};
+use crate::encode::put_text;
+use crate::project::Group;
+use crate::ring::Entry;
+use crate::{Attach, Attached, Conn, Message, NotCovered};
+use std::sync::Arc;
+use weir_core::{Pattern, Position};
+
+impl Shard {
+    pub(super) fn attach(&mut self, conn: Conn, attach: Attach) {
+        let Attach { project: id, patterns, after, preface, done } = attach;
+        let Some(project) = self.by_id.get(&id).copied() else {
+            return done(Err(NotCovered { floor: None }));
+        };
+        // What was published before this call belongs to the ring, and to the older subscriptions.
+        self.pass(project);
+        let Some(slot) = self.live_slot(conn) else { return };
+        if self.project_of(slot).is_some_and(|current| current != project) {
+            tracing::error!(project = %id, "a connection of one project was attached to another");
+            return done(Err(NotCovered { floor: None }));
+        }
+        let start = match self.projects[project as usize].ring.locate(after) {
+            Ok(start) => start,
+            Err(not_covered) => return done(Err(not_covered)),
+        };
+        if !self.settle(slot) {
+            return self.end_slow(slot);
+        }
+        self.conns[slot as usize].own(&self.projects[project as usize].meter);
+        if let Some(preface) = preface {
+            let dialect = self.conns[slot as usize].dialect;
+            let mut bytes = Vec::new();
+            put_text(&mut bytes, dialect, &preface(start));
+            let now = self.now;
+            self.backlog(slot).push(What::Bytes { bytes: bytes.into(), event: None }, now);
+        }
+        let head = self.projects[project as usize].ring.head();
+        if self.conns[slot as usize].group == NONE {
+            self.attach_first(slot, project, patterns, start);
+        } else {
+            self.attach_more(slot, project, &patterns, start);
+        }
+        self.pump(slot);
+        done(Ok(Attached { head }));
+    }
+
+    /// The first subscription: the connection is simply behind, at its start in the ring, and catches up.
+    fn attach_first(&mut self, slot: u32, project: u32, patterns: Vec<Pattern>, start: Position) {
+        let group = self.join(slot, project, patterns);
+        self.conns[slot as usize].covered = Covered::Since(start.sequence);
+        let group = &self.groups[group as usize];
+        let ring = &self.projects[project as usize].ring;
+        let missed = ring.after(start.sequence).filter(|entry| group.matches(entry.message.topic.as_str()));
+        let missed: u64 = missed.map(|entry| u64::from(entry.weight)).sum();
+        let mark = group.total.wrapping_sub(missed);
+        if missed > 0 {
+            let backlog = self.backlog(slot);
+            backlog.after = start.sequence;
+            backlog.mark = mark;
+            backlog.granted += usize::try_from(missed).unwrap_or(usize::MAX);
+        }
+    }
+
+    /// Further subscriptions: what only they select is queued; from now on one group selects for all.
+    fn attach_more(&mut self, slot: u32, project: u32, patterns: &[Pattern], start: Position) {
+        let conn = &self.conns[slot as usize];
+        let old = Arc::clone(&self.groups[conn.group as usize].patterns);
+        let ring = &self.projects[project as usize].ring;
+        let is_missed = |entry: &&Entry| {
+            let topic = entry.message.topic.as_str();
+            patterns.iter().any(|pattern| pattern.matches(topic))
+                && !conn.covered.includes(&old, topic, entry.sequence())
+        };
+        let missed: Vec<&Entry> = ring.after(start.sequence).filter(is_missed).collect();
+        let granted = missed.iter().map(|entry| entry.weight as usize).sum();
+        let messages: Vec<Arc<Message>> = missed.iter().map(|entry| Arc::clone(&entry.message)).collect();
+        let covered = conn.covered.extend(&old, patterns, start.sequence, ring.floor().sequence);
+        self.queue_messages(slot, messages, granted);
+        self.conns[slot as usize].covered = covered;
+        self.leave(slot);
+        self.join(slot, project, old.iter().chain(patterns).cloned().collect());
+    }
+
+    pub(super) fn detach(&mut self, conn: Conn, patterns: &[Pattern], done: Box<dyn FnOnce() + Send>) {
+        let Some(slot) = self.live_slot(conn) else { return };
+        self.pass_of(slot);
+        let Some(slot) = self.live_slot(conn) else { return };
+        if let Some(project) = self.project_of(slot) {
+            if !self.settle(slot) {
+                return self.end_slow(slot);
+            }
+            let old = Arc::clone(&self.groups[self.conns[slot as usize].group as usize].patterns);
+            let left: Vec<Pattern> = old.iter().filter(|one| !patterns.contains(one)).cloned().collect();
+            let conn = &mut self.conns[slot as usize];
+            conn.covered = conn.covered.without(patterns);
+            self.leave(slot);
+            if !left.is_empty() {
+                self.join(slot, project, left);
+            }
+        }
+        done();
+    }
+
+    /// The project that a connection is attached to.
+    pub(super) fn project_of(&self, slot: u32) -> Option<u32> {
+        let group = self.conns.get(slot as usize)?.group;
+        self.groups.get(group as usize).map(|group| group.project)
+    }
+
+    /// Puts a connection into the group of exactly these patterns, live from the ring's head on.
+    fn join(&mut self, slot: u32, project: u32, mut patterns: Vec<Pattern>) -> u32 {
+        patterns.sort_unstable();
+        patterns.dedup();
+        let here = &mut self.projects[project as usize];
+        let group = match here.sets.get(patterns.as_slice()) {
+            Some(group) => *group,
+            None => {
+                let patterns: Arc<[Pattern]> = patterns.into();
+                let group = self.groups.insert(Group {
+                    project,
+                    patterns: Arc::clone(&patterns),
+                    members: Vec::new(),
+                    total: 0,
+                    matched: 0,
+                    first: 0,
+                    last: 0,
+                }) as u32;
+                for pattern in patterns.iter() {
+                    here.index.insert(pattern, group);
+                }
+                here.sets.insert(patterns, group);
+                group
+            }
+        };
+        let joined = &mut self.groups[group as usize];
+        let conn = &mut self.conns[slot as usize];
+        conn.group = group;
+        conn.member = joined.members.len() as u32;
+        joined.members.push(slot);
+        if let Some(backlog) = &mut conn.backlog {
+            backlog.after = here.ring.head().sequence;
+            backlog.mark = joined.total;
+        }
+        group
+    }
+
+    /// Takes a connection out of its group; the last one ends the group.
+    pub(super) fn leave(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        let id = std::mem::replace(&mut conn.group, NONE);
+        if id == NONE {
+            return;
+        }
+        let at = conn.member;
+        let group = &mut self.groups[id as usize];
+        group.members.swap_remove(at as usize);
+        if let Some(moved) = group.members.get(at as usize) {
+            self.conns[*moved as usize].member = at;
+        }
+        if group.members.is_empty() {
+            let group = self.groups.remove(id as usize);
+            let project = &mut self.projects[group.project as usize];
+            project.sets.remove(&group.patterns);
+            for pattern in group.patterns.iter() {
+                project.index.remove(pattern, id);
+            }
+        }
+    }
+
+    /// Moves what the ring still owes a connection into its own queue, so that something else can follow.
+    /// `false` when the ring has forgotten a part of it.
+    #[must_use]
+    pub(super) fn settle(&mut self, slot: u32) -> bool {
+        let conn = &mut self.conns[slot as usize];
+        let (Some(backlog), Some(group)) =
+            (conn.backlog.as_deref_mut(), self.groups.get(conn.group as usize))
+        else {
+            return true;
+        };
+        let ring = &self.projects[group.project as usize].ring;
+        if backlog.mark != group.total {
+            if backlog.after < ring.floor().sequence {
+                return false;
+            }
+            for entry in ring.after(backlog.after) {
+                if group.matches(entry.message.topic.as_str()) {
+                    backlog.push(What::Event(Arc::clone(&entry.message)), self.now);
+                }
+            }
+        }
+        backlog.after = ring.head().sequence;
+        backlog.mark = group.total;
+        true
+    }
+
+    /// Queues events that the engine asked for, without sending yet.
+    pub(super) fn queue_messages(&mut self, slot: u32, messages: Vec<Arc<Message>>, granted: usize) {
+        let now = self.now;
+        if !messages.is_empty() {
+            let backlog = self.backlog(slot);
+            backlog.granted += granted;
+            messages.into_iter().for_each(|message| backlog.push(What::Event(message), now));
+        }
+    }
+
+    /// Queues a notice that everything before it is out.
+    pub(super) fn queue_notice(&mut self, slot: u32) {
+        let now = self.now;
+        self.backlog(slot).push(What::Notice, now);
+    }
+
+    /// The backlog of a connection; a new one stands at the ring's head.
+    pub(super) fn backlog(&mut self, slot: u32) -> &mut Backlog {
+        let conn = &mut self.conns[slot as usize];
+        let group = self.groups.get(conn.group as usize);
+        let now = self.now;
+        let lagging = &mut self.lagging;
+        let projects = &self.projects;
+        conn.backlog.get_or_insert_with(|| {
+            *lagging += 1;
+            let after = group.map_or(0, |group| projects[group.project as usize].ring.head().sequence);
+            let mark = group.map_or(0, |group| group.total);
+            Box::new(Backlog::new(after, mark, now))
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! The line in front of the writer: bounded in bytes, drained in gulps.
+
+use super::writer::Command;
+use crate::LogError;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What one turn of the writer takes at most, so that an fsync is never owed for long.
+const GULP_BYTES: usize = 4 << 20;
+const GULP_COMMANDS: usize = 4096;
+/// How long the writer waits at most for the callers whose last answers it just sent: under load they
+/// all come back within this time, and one fsync then serves all of them instead of the fastest.
+const GATHER: Duration = Duration::from_micros(150);
+
+#[derive(Default)]
+struct Line {
+    commands: VecDeque<Command>,
+    bytes: usize,
+    closed: bool,
+    /// The writer sleeps until so many commands wait; 0 while it is at work.
+    wanted: usize,
+}
+
+/// Commands in the order of the calls. The lock guards the line only: it is never held across I/O.
+pub(super) struct Queue {
+    line: Mutex<Line>,
+    /// Wakes the writer; callers never wait here.
+    arrived: Condvar,
+    limit: usize,
+}
+
+impl Queue {
+    pub fn new(limit: usize) -> Self {
+        Self { line: Mutex::default(), arrived: Condvar::new(), limit }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a command in line. A command larger than the whole bound passes when nothing waits.
+    pub fn push(&self, command: Command) -> Result<(), LogError> {
+        let mut line = self.lock();
+        if line.closed {
+            return Err(LogError::Unavailable("the log is closed".into()));
+        }
+        let bytes = command.weight();
+        if line.bytes > 0 && line.bytes + bytes > self.limit {
+            return Err(LogError::Overloaded { queued: line.bytes, limit: self.limit });
+        }
+        line.bytes += bytes;
+        line.commands.push_back(command);
+        if line.wanted > 0 && line.commands.len() >= line.wanted {
+            line.wanted = 0;
+            drop(line);
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// No more commands; those in line are still served.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// The next commands, at least one unless `idle` is false: then none when none wait.
+    /// `None` when the queue is closed and empty. `last` is how many came the last time.
+    pub fn take(&self, idle: bool, last: usize) -> Option<Vec<Command>> {
+        let mut line = self.lock();
+        if last > 1 && line.commands.len() < last / 2 {
+            line = self.wait(line, last / 2, Some(GATHER));
+        }
+        if idle && line.commands.is_empty() {
+            line = self.wait(line, 1, None);
+        }
+        if line.commands.is_empty() && line.closed {
+            return None;
+        }
+        let mut gulp = Vec::with_capacity(line.commands.len().min(GULP_COMMANDS));
+        let mut bytes = 0;
+        while bytes < GULP_BYTES && gulp.len() < GULP_COMMANDS {
+            let Some(command) = line.commands.pop_front() else { break };
+            bytes += command.weight();
+            gulp.push(command);
+        }
+        line.bytes -= bytes;
+        Some(gulp)
+    }
+
+    fn wait<'a>(
+        &self,
+        mut line: MutexGuard<'a, Line>,
+        wanted: usize,
+        patience: Option<Duration>,
+    ) -> MutexGuard<'a, Line> {
+        let until = patience.map(|patience| Instant::now() + patience);
+        while line.commands.len() < wanted && !line.closed {
+            line.wanted = wanted;
+            line = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => break,
+                Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        line.wanted = 0;
+        line
+    }
+}

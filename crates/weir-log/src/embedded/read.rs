@@ -1,0 +1,162 @@
+//! Reads: each looks at one snapshot, so floor, head and events belong together.
+
+use super::codec::{self, Mark, ProjectState, StoredEvent, Topics};
+use super::storage::{Storage, failed};
+use crate::{Bounds, Inspection, LogError, Page, Place, ReadQuery, TopicHead};
+use fjall::{Readable, Snapshot};
+use std::sync::Arc;
+use weir_core::{Position, Timestamp, Topic};
+
+/// How many stored events, and bytes of them, one page looks at: a pattern that selects little must
+/// not hold a thread for the length of the log.
+const SCAN_EVENTS: usize = 20_000;
+const SCAN_BYTES: usize = 16 << 20;
+
+impl Storage {
+    /// The project as this tenant may see it: another tenant's project does not exist for it.
+    fn seen(&self, at: &Snapshot, place: &Place) -> Result<Option<ProjectState>, LogError> {
+        Ok(self.project(at, place.project)?.filter(|state| state.tenant == place.tenant))
+    }
+
+    pub fn page(&self, place: &Place, query: &ReadQuery) -> Result<Page, LogError> {
+        let at = self.snapshot();
+        let state = self.seen(&at, place)?;
+        let (floor, head) = state.map_or((0, 0), |state| (state.floor, state.sequence));
+        if query.after < floor {
+            return Err(LogError::OutOfRange { floor });
+        }
+        let mut page = Page { events: Vec::new(), through: query.after, at_head: false };
+        if query.after < head {
+            self.fill(&at, place, query, head, &mut page)?;
+        }
+        page.at_head = page.through >= head;
+        Ok(page)
+    }
+
+    fn fill(
+        &self,
+        at: &Snapshot,
+        place: &Place,
+        query: &ReadQuery,
+        head: u64,
+        page: &mut Page,
+    ) -> Result<(), LogError> {
+        let (mut topics, mut weight) = (Topics::default(), 0);
+        let (mut looked_at, mut looked_bytes) = (0, 0);
+        let first = codec::event_key(place.project, query.after + 1);
+        let last = codec::event_key(place.project, head);
+        for entry in at.range(&self.events, first..=last) {
+            let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
+            let sequence = sequence_of(&key)?;
+            let stored = StoredEvent::parse(&value)?;
+            if query.patterns.iter().any(|pattern| pattern.matches(stored.topic)) {
+                let event = stored.event(place.tenant, place.project, sequence, &mut topics)?;
+                weight += event.weight();
+                if !page.events.is_empty() && weight > query.max_bytes {
+                    return Ok(());
+                }
+                page.events.push(Arc::new(event));
+            }
+            page.through = sequence;
+            (looked_at, looked_bytes) = (looked_at + 1, looked_bytes + value.len());
+            let full = page.events.len() >= query.max_events.max(1);
+            if full || looked_at >= SCAN_EVENTS || looked_bytes >= SCAN_BYTES {
+                return Ok(());
+            }
+        }
+        // The range is exhausted: whatever is missing up to the head is not there.
+        page.through = head;
+        Ok(())
+    }
+
+    /// The last committed position of the project.
+    pub fn committed_head(&self, place: &Place) -> Result<Position, LogError> {
+        Ok(self.head(self.seen(&self.snapshot(), place)?.as_ref()))
+    }
+
+    pub fn inspection(&self, place: &Place, sequence: u64) -> Result<Inspection, LogError> {
+        let at = self.snapshot();
+        let state = self.seen(&at, place)?;
+        let bounds = Bounds { floor: state.map_or(0, |s| s.floor), head: self.head(state.as_ref()) };
+        let mut check = None;
+        if sequence > bounds.floor && sequence <= bounds.head.sequence {
+            check = self.event(&at, place, sequence, |stored| stored.check())?;
+        }
+        Ok(Inspection { bounds, check })
+    }
+
+    /// Looks at one stored event.
+    fn event<T>(
+        &self,
+        at: &Snapshot,
+        place: &Place,
+        sequence: u64,
+        look: impl FnOnce(StoredEvent) -> Result<T, LogError>,
+    ) -> Result<Option<T>, LogError> {
+        let key = codec::event_key(place.project, sequence);
+        let value = at.get(&self.events, key).map_err(|error| failed("read", &error))?;
+        value.map(|value| look(StoredEvent::parse(&value)?)).transpose()
+    }
+
+    /// Binary search: sequences have no gaps here and `latest` never sinks.
+    pub fn located(&self, place: &Place, time: Timestamp) -> Result<u64, LogError> {
+        let at = self.snapshot();
+        let Some(state) = self.seen(&at, place)? else { return Ok(0) };
+        // Invariant: everything up to `before` is earlier; everything after `last` is not.
+        let (mut before, mut last) = (state.floor, state.sequence);
+        while before < last {
+            let middle = before + (last - before).div_ceil(2);
+            let Some(latest) = self.event(&at, place, middle, |stored| Ok(stored.latest))? else {
+                return Err(LogError::Corrupt(format!(
+                    "event {middle} of {} is missing between {} and {}",
+                    place.project, state.floor, state.sequence
+                )));
+            };
+            if latest < time {
+                before = middle;
+            } else {
+                last = middle - 1;
+            }
+        }
+        Ok(before)
+    }
+
+    pub fn topic_heads(
+        &self,
+        place: &Place,
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> Result<Vec<TopicHead>, LogError> {
+        let at = self.snapshot();
+        let Some(state) = self.seen(&at, place)? else { return Ok(Vec::new()) };
+        let mut start = codec::name_key(place.project, after.map_or("", Topic::as_str));
+        if after.is_some() {
+            start.push(0);
+        }
+        let (mut heads, mut topics) = (Vec::new(), Topics::default());
+        for entry in at.range(&self.topics, start..codec::names_end(place.project)) {
+            if heads.len() >= limit {
+                break;
+            }
+            let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
+            let Mark { sequence, check, published_at } = Mark::decode(&value)?;
+            if sequence > state.floor {
+                let head = Position { epoch: self.epoch, sequence, check };
+                heads.push(TopicHead { topic: topics.get(name_of(&key)?)?, head, published_at });
+            }
+        }
+        Ok(heads)
+    }
+}
+
+/// The sequence in the key of an event.
+fn sequence_of(key: &[u8]) -> Result<u64, LogError> {
+    let bytes = key.get(16..).and_then(|rest| rest.try_into().ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| LogError::Corrupt("an event has a malformed key".into()))
+}
+
+/// The name in the key of a topic.
+fn name_of(key: &[u8]) -> Result<&str, LogError> {
+    let text = key.get(16..).and_then(|rest| std::str::from_utf8(rest).ok());
+    text.ok_or_else(|| LogError::Corrupt("a topic has a malformed key".into()))
+}

@@ -1,0 +1,93 @@
+//! Who changed what, and how the change reaches every node.
+
+use weir_core::{RequestId, TenantId, Timestamp};
+
+/// Who makes a change, and when: what the audit entry of the change says.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// Who, with what kind of thing it is: `key:key_…`, `member:…`, `cli`, `system`.
+    pub actor: String,
+    /// When.
+    pub at: Timestamp,
+    /// In which request.
+    pub request_id: Option<RequestId>,
+}
+
+impl By {
+    /// A change that no request asked for.
+    #[must_use]
+    pub fn new(actor: impl Into<String>, at: Timestamp) -> Self {
+        Self { actor: actor.into(), at, request_id: None }
+    }
+}
+
+/// What about a tenant's access changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccessChangeKind {
+    /// The tenant's status.
+    TenantStatus,
+    /// The tenant's plan or limits.
+    TenantPlan,
+    /// The stream that holds the tenant's events.
+    TenantPlacement,
+    /// An API key was replaced; it expires soon.
+    KeyRotated,
+    /// An API key was revoked.
+    KeyRevoked,
+    /// A signing key was revoked.
+    SigningKeyRevoked,
+}
+
+impl AccessChangeKind {
+    const ALL: [Self; 6] = [
+        Self::TenantStatus,
+        Self::TenantPlan,
+        Self::TenantPlacement,
+        Self::KeyRotated,
+        Self::KeyRevoked,
+        Self::SigningKeyRevoked,
+    ];
+
+    /// The name, also the action of the audit entry.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantStatus => "tenant.status",
+            Self::TenantPlan => "tenant.plan",
+            Self::TenantPlacement => "tenant.placement",
+            Self::KeyRotated => "key.rotate",
+            Self::KeyRevoked => "key.revoke",
+            Self::SigningKeyRevoked => "signing_key.revoke",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// One entry of the installation's list of access changes. Nodes read the list and drop what they cached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessChange {
+    /// Its place in the list. An entry never becomes visible after a greater one: who has read up to
+    /// here has missed nothing. Numbers may skip.
+    pub seq: i64,
+    /// Whose access.
+    pub tenant_id: TenantId,
+    /// When.
+    pub at: Timestamp,
+    /// What changed.
+    pub kind: AccessChangeKind,
+    /// The id of the thing that changed: `ten_…`, `key_…` or `sig_…`.
+    pub subject: String,
+}
+
+/// A change to what somebody may do, committed together with its audit entry, the tenant's greater
+/// `access_version` and the announcement that nodes act on.
+#[derive(Clone, Debug)]
+pub struct Changed<T> {
+    /// The thing as it is now.
+    pub value: T,
+    /// The announcement, to be passed on to the other nodes at once.
+    pub change: AccessChange,
+}

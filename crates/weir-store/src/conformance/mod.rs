@@ -1,0 +1,144 @@
+//! What both backends must do. Each case gets an empty database of its own; `place.open()` again is another node.
+
+mod access;
+mod audit;
+mod keys;
+mod opening;
+mod outage;
+mod place;
+mod tenants;
+mod tickets;
+mod usage;
+
+use crate::{
+    Bootstrap, Bootstrapped, By, NewKey, NewSigningKey, NewTenant, Overrides, SigningAlgorithm, Store,
+    TenantStatus,
+};
+use futures::future::join_all;
+use place::Place;
+use std::future::Future;
+use weir_core::{KeyId, PlanName, Scopes, SigningKeyId, TenantId, Timestamp};
+
+/// Every case, as a test of one backend.
+macro_rules! conformance {
+    ($backend:ident: $($module:ident :: $case:ident),* $(,)?) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $case() {
+                    let place = super::Place::$backend().await;
+                    super::$module::$case(&place).await;
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! on {
+    ($($backend:ident),*) => {$(
+        conformance! { $backend:
+            opening::many_nodes_start_at_once,
+            opening::all_nodes_share_one_root_secret,
+            opening::says_which_tables_are_there,
+            opening::damage_and_missing_tables_are_told_apart,
+            tenants::are_made_found_and_listed,
+            tenants::names_are_checked_and_unique,
+            tenants::limits_are_the_plans_with_overrides_on_top,
+            tenants::projects_belong_to_one_tenant,
+            keys::authenticating_reads_everything_at_once,
+            keys::are_invisible_to_other_tenants,
+            keys::rotation_gives_the_old_key_an_end,
+            keys::one_of_two_rotations_wins,
+            keys::revoking_keeps_the_first_time,
+            keys::signing_keys_are_kept_sealed_and_revoked,
+            keys::lists_come_in_pages,
+            access::bootstrap_finds_what_it_made,
+            access::concurrent_bootstraps_agree,
+            access::every_change_is_announced,
+            access::a_reader_of_changes_misses_none,
+            access::mixed_changes_do_not_deadlock,
+            tickets::are_redeemed_once,
+            tickets::twenty_at_once_redeem_one,
+            tickets::expired_ones_are_refused_and_purged,
+            usage::batches_count_once,
+            usage::is_summed_by_hour_project_and_tenant,
+            usage::concurrent_nodes_add_up,
+            audit::changes_leave_entries_in_a_chain,
+            audit::a_failed_change_leaves_nothing,
+            audit::chains_hold_under_concurrency,
+            audit::tampering_is_found,
+        }
+    )*};
+}
+
+on!(sqlite, postgres);
+
+/// Microseconds into 2026.
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(1_767_225_600_000_000 + micros)
+}
+
+fn by(micros: i64) -> By {
+    By::new("test", at(micros))
+}
+
+fn new_tenant(name: &str) -> NewTenant {
+    NewTenant {
+        id: TenantId::new(),
+        name: name.to_owned(),
+        plan: PlanName::Pro,
+        overrides: Overrides::default(),
+        status: TenantStatus::Trial,
+    }
+}
+
+fn new_key() -> NewKey {
+    let id = KeyId::new();
+    NewKey {
+        id,
+        name: "server".into(),
+        key_hash: hash_for(id),
+        scopes: Scopes::all(),
+        rate_limit_per_sec: 7,
+        expires_at: None,
+    }
+}
+
+fn hash_for(id: KeyId) -> [u8; 32] {
+    let mut hash = [7; 32];
+    hash[..16].copy_from_slice(id.uuid().as_bytes());
+    hash
+}
+
+fn new_signing_key() -> NewSigningKey {
+    NewSigningKey {
+        id: SigningKeyId::new(),
+        algorithm: SigningAlgorithm::Hs256,
+        sealed: b"sealed secret".to_vec(),
+    }
+}
+
+fn wanted(tenant: &str, project: &str) -> Bootstrap {
+    Bootstrap {
+        tenant_name: tenant.into(),
+        project_name: project.into(),
+        plan: PlanName::Enterprise,
+        key: new_key(),
+        signing_key: new_signing_key(),
+    }
+}
+
+/// A tenant with a project and keys.
+async fn set_up(store: &Store, tenant: &str) -> Bootstrapped {
+    store.directory.bootstrap(wanted(tenant, "main"), by(0)).await.expect("bootstraps")
+}
+
+/// Runs `count` tasks on as many threads as there are, and returns what they return.
+async fn at_once<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let tasks: Vec<_> = (0..count).map(|index| tokio::spawn(task(index))).collect();
+    join_all(tasks).await.into_iter().map(|task| task.expect("no task panics")).collect()
+}

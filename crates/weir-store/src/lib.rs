@@ -1,0 +1,36 @@
+//! Metadata of Weir: tenants, projects, keys, tickets, usage and audit, on SQLite and PostgreSQL.
+//!
+//! May depend on `weir-core` and a database; knows no protocol and no event. Start reading at
+//! [`Store`], then the trait of the noun you need: [`Tenants`], [`Keys`], [`Directory`], [`Tickets`],
+//! [`Usage`], [`Audit`]. Everything behind them is in `sql/`, written once for both databases.
+
+mod access;
+pub mod audit;
+#[cfg(test)]
+mod conformance;
+mod directory;
+mod error;
+mod keys;
+mod page;
+#[cfg(any(test, feature = "testing"))]
+pub mod postgres_server;
+pub mod seal;
+mod sql;
+mod store;
+mod tenants;
+mod tickets;
+mod usage;
+
+pub use access::{AccessChange, AccessChangeKind, By, Changed};
+pub use audit::Audit;
+pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
+pub use error::StoreError;
+pub use keys::{ApiKey, Keys, NewKey, NewSigningKey, SigningAlgorithm, SigningKey};
+pub use page::{After, MAX_PAGE, Page};
+pub use store::{Options, Store, latest_schema_version, open};
+pub use tenants::{DEFAULT_STREAM, NewTenant, Overrides, Project, Tenant, TenantStatus, Tenants};
+pub use tickets::{Ticket, Tickets};
+pub use usage::{Counted, MAX_USAGE_DAYS, Metric, Usage, UsageWindow, hour_of};
+
+/// What a call of the store returns.
+pub type Reply<'a, T> = futures::future::BoxFuture<'a, Result<T, StoreError>>;

@@ -1,0 +1,72 @@
+//! The columns of each entity, under names that stay apart in a join. They are listed, never `*`: PostgreSQL refuses a
+//! prepared `SELECT *` once a newer program's migration added a column ("cached plan must not change result type").
+
+/// `columns!("k.", "k_", "id", "name")` is `k.id AS k_id, k.name AS k_name`.
+macro_rules! columns {
+    ($table:literal, $prefix:literal, $first:literal $(, $column:literal)* $(,)?) => {
+        concat!($table, $first, " AS ", $prefix, $first $(, ", ", $table, $column, " AS ", $prefix, $column)*)
+    };
+}
+
+macro_rules! tenant_columns {
+    ($table:literal) => {
+        columns!(
+            $table,
+            "t_",
+            "id",
+            "name",
+            "plan",
+            "overrides",
+            "status",
+            "status_reason",
+            "stream",
+            "stripe_customer_id",
+            "created_at",
+            "access_version"
+        )
+    };
+}
+
+macro_rules! project_columns {
+    ($table:literal) => {
+        columns!($table, "p_", "id", "tenant_id", "name", "created_at")
+    };
+}
+
+macro_rules! key_columns {
+    ($table:literal) => {
+        columns!(
+            $table,
+            "k_",
+            "id",
+            "tenant_id",
+            "project_id",
+            "name",
+            "key_hash",
+            "scopes",
+            "rate_limit_per_sec",
+            "revoked_at",
+            "expires_at",
+            "replaced_by",
+            "created_at"
+        )
+    };
+}
+
+macro_rules! signing_key_columns {
+    ($table:literal) => {
+        columns!(
+            $table,
+            "s_",
+            "id",
+            "tenant_id",
+            "project_id",
+            "algorithm",
+            "sealed",
+            "created_at",
+            "revoked_at"
+        )
+    };
+}
+
+pub(super) use {columns, key_columns, project_columns, signing_key_columns, tenant_columns};

@@ -1,0 +1,159 @@
+//! Opening either database, and bringing its tables up to date.
+
+use super::Sql;
+use super::database::Database;
+use super::value::args;
+use crate::{Options, StoreError};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Executor};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+static SQLITE: LazyLock<Migrator> = LazyLock::new(|| lenient(sqlx::migrate!("migrations/sqlite")));
+static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| lenient(sqlx::migrate!("migrations/postgres")));
+
+/// Waiting for another node's migration may take as long as the migration.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Migrations only add, so during an upgrade an older program starts on tables newer than it knows.
+fn lenient(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
+}
+
+/// The version of the tables that this program brings.
+pub fn latest_schema_version() -> i64 {
+    POSTGRES.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Opens the database that the URL names. Errors never repeat the URL: it may hold a password.
+pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
+    let database = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => open_sqlite(url, options).await?,
+        Some("postgres" | "postgresql") => open_postgres(url, options).await?,
+        _ => {
+            return Err(StoreError::Invalid(
+                "the database URL must begin with sqlite:// (a file) or postgres://".into(),
+            ));
+        }
+    };
+    Ok(Sql { database, call_timeout: options.call_timeout })
+}
+
+async fn open_sqlite(url: &str, options: &Options) -> Result<Database, StoreError> {
+    let connect = SqliteConnectOptions::from_str(url)?;
+    let path = connect.get_filename().to_owned();
+    if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
+        return Err(StoreError::Invalid(
+            "the SQLite URL must name a file, as in sqlite://weir-data/weir.db: \
+             each connection would see its own memory database"
+                .into(),
+        ));
+    }
+    create_private_file(&path)?;
+    let connect = connect
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(options.acquire_timeout);
+    let pool = |size: u32| {
+        SqlitePoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(options.acquire_timeout)
+            .idle_timeout(None)
+    };
+    // Whoever opens the file first turns write-ahead logging on, for which SQLite does not wait if another process
+    // has the file open at that moment.
+    let started = Instant::now();
+    let writer = loop {
+        match pool(1).connect_with(connect.clone()).await.map_err(StoreError::from) {
+            Err(error) if error.is_transient() && started.elapsed() < options.acquire_timeout => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => break opened?,
+        }
+    };
+    let readers = pool(options.max_connections).connect_lazy_with(connect);
+    Ok(Database::Sqlite { readers, writer })
+}
+
+/// The file holds the root secret, so only its owner may read it; SQLite's other files take its mode.
+fn create_private_file(path: &Path) -> Result<(), StoreError> {
+    let failed =
+        |error: std::io::Error| StoreError::Unavailable(format!("cannot create {}: {error}", path.display()));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut open = std::fs::OpenOptions::new();
+    open.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut open, 0o600);
+    open.open(path).map(drop).map_err(failed)
+}
+
+async fn open_postgres(url: &str, options: &Options) -> Result<Database, StoreError> {
+    let connect = PgConnectOptions::from_str(url)
+        .map_err(|_| {
+            StoreError::Invalid(
+                "the PostgreSQL URL is not of the form postgres://user:password@host:port/database".into(),
+            )
+        })?
+        .application_name("weir");
+    // The server, too, gives up on what nobody waits for any more, so an abandoned call keeps no locks.
+    let limit = options.call_timeout.as_millis().to_string();
+    let connect =
+        connect.options([("statement_timeout", &limit), ("idle_in_transaction_session_timeout", &limit)]);
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_with(connect)
+        .await?;
+    Ok(Database::Postgres(pool))
+}
+
+impl Sql {
+    /// Brings the tables up to date. Any number of processes may do so at once: one works, the others wait.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        tokio::time::timeout(MIGRATION_TIMEOUT, self.run_migrations()).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!("migrations did not finish within {MIGRATION_TIMEOUT:?}")))
+        })
+    }
+
+    /// `run_direct` is `run` without its `Acquire` bound, which the compiler cannot prove for every lifetime, so that
+    /// the future would not be `Send`.
+    async fn run_migrations(&self) -> Result<(), StoreError> {
+        match &self.database {
+            Database::Sqlite { writer, .. } => {
+                // sqlx does not lock SQLite. The outer transaction does; the migrations become savepoints in it.
+                let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+                SQLITE.run_direct(None, &mut *tx, false).await?;
+                tx.commit().await?;
+            }
+            Database::Postgres(pool) => {
+                // On its own connection: sqlx takes an advisory lock for the session, and after an error
+                // only the end of the session releases it.
+                let mut connection = pool.connect_options().connect().await?;
+                connection.execute("SET statement_timeout = 0").await?;
+                let result = POSTGRES.run_direct(None, &mut connection, false).await;
+                connection.close().await.ok();
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The version of the tables in the database; 0 when there are none.
+    pub async fn schema_version(&self) -> Result<i64, StoreError> {
+        const READ: &str = "SELECT max(version) AS version FROM _sqlx_migrations WHERE success";
+        match self.call(async { self.database.fetch_optional(READ, args![]).await }).await {
+            Ok(Some(row)) => Ok(row.get::<Option<i64>>("version")?.unwrap_or(0)),
+            Ok(None) | Err(StoreError::Schema(_)) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}

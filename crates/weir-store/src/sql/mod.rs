@@ -1,0 +1,96 @@
+//! The store on SQLite and PostgreSQL. The statements are the same for both; the few places where the databases
+//! differ are in `database` (transactions), `connect`, and `access` (one lock).
+//!
+//! Locks are taken in one order, so that transactions wait for each other but never in a circle: the row that
+//! changes (tenant, project, key), the tenant's row, the end of its audit chain, the list of access changes.
+
+mod access;
+mod audit;
+mod columns;
+mod connect;
+mod database;
+mod directory;
+mod keys;
+mod tenants;
+mod tickets;
+mod usage;
+mod value;
+
+pub use connect::{connect, latest_schema_version};
+
+use crate::{Reply, StoreError};
+use database::Database;
+use std::future::Future;
+use std::time::Duration;
+use value::args;
+use weir_core::RootSecret;
+
+/// The one implementation of every trait of this crate.
+pub struct Sql {
+    database: Database,
+    call_timeout: Duration,
+}
+
+impl Sql {
+    /// Boxes a call and gives up on it after the call time-out: a server that is stopped or cut off neither answers
+    /// nor refuses.
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Reply<'a, T> {
+        Box::pin(async move {
+            tokio::time::timeout(self.call_timeout, work).await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(format!("no answer within {:?}", self.call_timeout)))
+            })
+        })
+    }
+
+    /// Proves that the database answers.
+    pub fn ping(&self) -> Reply<'_, ()> {
+        self.call(async { self.database.fetch_all("SELECT 1", args![]).await.map(drop) })
+    }
+
+    /// The installation's root secret, made at the first call. Whoever comes second, here or on another
+    /// node, waits for the first and gets the same.
+    pub fn root_secret(&self) -> Reply<'_, RootSecret> {
+        const READ: &str = "SELECT value FROM installation WHERE name = 'root_secret'";
+        self.call(async {
+            let row = match self.database.fetch_optional(READ, args![]).await? {
+                Some(row) => row,
+                None => {
+                    let mut tx = self.database.begin().await?;
+                    let proposed = RootSecret::generate().to_hex();
+                    tx.execute(
+                        "INSERT INTO installation (name, value) VALUES ('root_secret', $1)
+                         ON CONFLICT (name) DO NOTHING",
+                        // Exposed to be kept: this table is its place.
+                        args![proposed.expose().to_owned()],
+                    )
+                    .await?;
+                    let row = tx.fetch("root secret", READ, args![]).await?;
+                    tx.commit().await?;
+                    row
+                }
+            };
+            RootSecret::from_hex(&row.get::<String>("value")?)
+                .ok_or_else(|| StoreError::Corrupt("the root secret is not 64 hex digits".into()))
+        })
+    }
+
+    /// Ends every connection.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+/// A name that people give: 1 to 128 characters, none of them control characters.
+fn check_name(what: &str, name: &str) -> Result<(), StoreError> {
+    let length = name.chars().count();
+    if (1..=128).contains(&length) && !name.chars().any(char::is_control) && name.trim() == name {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "the name of a {what} has 1 to 128 characters, no control characters and no spaces around it; \
+         this one has {length} characters"
+    )))
+}

@@ -1,0 +1,115 @@
+//! How this crate's types stand in parameters and columns, the same in both databases.
+
+use crate::audit::Hash;
+use crate::{AccessChangeKind, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, ValueRef};
+use uuid::Uuid;
+use weir_core::{KeyId, NodeId, PlanName, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp};
+
+/// A parameter. Absent values keep their type, which PostgreSQL asks for.
+#[derive(Debug)]
+pub enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+    Id(Option<Uuid>),
+}
+
+/// The parameters of a statement, in the order of their numbers.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::sql::value::Value::from($value)),*] };
+}
+pub(crate) use args;
+
+/// A row of either database.
+pub enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// A type that a column can be read as.
+pub trait Column: Sized {
+    fn read(row: &Row, column: &'static str) -> Result<Self, StoreError>;
+}
+
+impl Row {
+    pub fn get<T: Column>(&self, column: &'static str) -> Result<T, StoreError> {
+        T::read(self, column)
+    }
+
+    fn is_null(&self, column: &'static str) -> Result<bool, StoreError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get_raw(column)?.is_null(),
+            Self::Postgres(row) => row.try_get_raw(column)?.is_null(),
+        })
+    }
+}
+
+impl<T: Column> Column for Option<T> {
+    fn read(row: &Row, column: &'static str) -> Result<Self, StoreError> {
+        if row.is_null(column)? { Ok(None) } else { T::read(row, column).map(Some) }
+    }
+}
+
+/// What the databases themselves know.
+macro_rules! native {
+    ($($type:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$type> for Value {
+            fn from(value: $type) -> Self { Self::$variant(Some(value)) }
+        }
+        impl From<Option<$type>> for Value {
+            fn from(value: Option<$type>) -> Self { Self::$variant(value) }
+        }
+        impl Column for $type {
+            fn read(row: &Row, column: &'static str) -> Result<Self, StoreError> {
+                Ok(match row {
+                    Row::Sqlite(row) => row.try_get(column)?,
+                    Row::Postgres(row) => row.try_get(column)?,
+                })
+            }
+        }
+    )*};
+}
+native!(i64 => Int, String => Text, Vec<u8> => Bytes, Uuid => Id);
+
+/// What stands in a native type: how it gets in, how it comes out.
+macro_rules! mapped {
+    ($($type:ty as $native:ty: $into:expr, $from:expr;)*) => {$(
+        impl From<$type> for Value {
+            fn from(value: $type) -> Self { let into: fn($type) -> $native = $into; Self::from(into(value)) }
+        }
+        impl From<Option<$type>> for Value {
+            fn from(value: Option<$type>) -> Self { let into: fn($type) -> $native = $into; Self::from(value.map(into)) }
+        }
+        impl Column for $type {
+            fn read(row: &Row, column: &'static str) -> Result<Self, StoreError> {
+                let from: fn($native) -> Option<$type> = $from;
+                from(row.get::<$native>(column)?).ok_or_else(|| unreadable(column, stringify!($type)))
+            }
+        }
+    )*};
+}
+mapped! {
+    Timestamp as i64: Timestamp::micros, |micros| Some(Timestamp::from_micros(micros));
+    u32 as i64: i64::from, |value| value.try_into().ok();
+    TenantId as Uuid: TenantId::uuid, |uuid| Some(TenantId::from_uuid(uuid));
+    ProjectId as Uuid: ProjectId::uuid, |uuid| Some(ProjectId::from_uuid(uuid));
+    KeyId as Uuid: KeyId::uuid, |uuid| Some(KeyId::from_uuid(uuid));
+    SigningKeyId as Uuid: SigningKeyId::uuid, |uuid| Some(SigningKeyId::from_uuid(uuid));
+    NodeId as Uuid: NodeId::uuid, |uuid| Some(NodeId::from_uuid(uuid));
+    PlanName as String: |plan| plan.as_str().into(), |text| text.parse().ok();
+    Scopes as String: |scopes| scopes.to_string(), |text| text.parse().ok();
+    TenantStatus as String: |status| status.as_str().into(), |text| TenantStatus::parse(&text);
+    AccessChangeKind as String: |kind| kind.as_str().into(), |text| AccessChangeKind::parse(&text);
+    SigningAlgorithm as String: |algorithm| algorithm.as_str().into(), |text| SigningAlgorithm::parse(&text);
+    Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
+    Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
+    Overrides as String: |overrides| serde_json::Value::from(overrides.fields().clone()).to_string(),
+        |text| Overrides::new(serde_json::from_str(&text).ok()?).ok();
+}
+
+fn unreadable(column: &str, wanted: &str) -> StoreError {
+    StoreError::Corrupt(format!("column `{column}` does not hold a {wanted}"))
+}

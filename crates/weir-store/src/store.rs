@@ -1,0 +1,113 @@
+//! The store as the rest of the program holds it.
+
+use crate::sql::{self, Sql};
+use crate::{Audit, Directory, Keys, Reply, StoreError, Tenants, Tickets, Usage};
+use std::sync::Arc;
+use std::time::Duration;
+use weir_core::RootSecret;
+
+/// How to open the store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Connections at most (readers, for SQLite: it has one more that writes).
+    pub max_connections: u32,
+    /// How long a call waits for a connection, and for another process that is writing to SQLite.
+    pub acquire_timeout: Duration,
+    /// How long a call takes at most, whatever it waits for.
+    pub call_timeout: Duration,
+    /// Whether opening brings the tables up to date.
+    pub auto_migrate: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(10),
+            auto_migrate: true,
+        }
+    }
+}
+
+/// The metadata database. Clones share its connections. A call that is dropped half-way changes nothing.
+#[derive(Clone)]
+pub struct Store {
+    /// Tenants and projects.
+    pub tenants: Arc<dyn Tenants>,
+    /// API keys and signing keys.
+    pub keys: Arc<dyn Keys>,
+    /// What crosses tenants.
+    pub directory: Arc<dyn Directory>,
+    /// One-use tickets.
+    pub tickets: Arc<dyn Tickets>,
+    /// Usage counters.
+    pub usage: Arc<dyn Usage>,
+    /// The audit trail.
+    pub audit: Arc<dyn Audit>,
+    sql: Arc<Sql>,
+}
+
+/// Opens `sqlite://path/to/file` (made if missing, shared by any number of processes of one machine) or
+/// `postgres://user:password@host/database`.
+///
+/// # Errors
+/// `Invalid` for a URL of another form, `Unavailable` when the database cannot be reached in time, and what
+/// [`Store::migrate`] says.
+pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
+    let sql = Arc::new(sql::connect(url, &options).await?);
+    let store = Store {
+        tenants: sql.clone(),
+        keys: sql.clone(),
+        directory: sql.clone(),
+        tickets: sql.clone(),
+        usage: sql.clone(),
+        audit: sql.clone(),
+        sql,
+    };
+    if options.auto_migrate {
+        store.migrate().await?;
+    }
+    Ok(store)
+}
+
+impl Store {
+    /// Brings the tables up to date. Any number of processes may do so at once: one works, the others wait.
+    ///
+    /// # Errors
+    /// `Schema` when a migration that ran already is not the one of this program.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.sql.migrate().await
+    }
+
+    /// The version of the tables in the database; 0 when there are none. During an upgrade it may be greater than
+    /// [`latest_schema_version`], which is fine; smaller means that `weir migrate` is to be run.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database does not answer.
+    pub async fn schema_version(&self) -> Result<i64, StoreError> {
+        self.sql.schema_version().await
+    }
+
+    /// Proves that the database answers.
+    pub fn ping(&self) -> Reply<'_, ()> {
+        self.sql.ping()
+    }
+
+    /// The installation's root secret, made at the first call; the same for every node, however many ask
+    /// at once.
+    pub fn root_secret(&self) -> Reply<'_, RootSecret> {
+        self.sql.root_secret()
+    }
+
+    /// Ends every connection, after the calls that are under way.
+    pub async fn close(&self) {
+        self.sql.close().await;
+    }
+}
+
+/// The version of the tables that this program brings and needs at least.
+#[must_use]
+pub fn latest_schema_version() -> i64 {
+    sql::latest_schema_version()
+}

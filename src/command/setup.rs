@@ -1,0 +1,188 @@
+//! `weir migrate`, `weir bootstrap` and `weir keys create`: setting an installation up from a shell.
+
+use super::block_on;
+use crate::{config, wiring};
+use anyhow::Context;
+use rand::RngExt;
+use serde::Serialize;
+use std::path::Path;
+use std::process::ExitCode;
+use weir_core::key::{self, KeyHasher, PresentedKey};
+use weir_core::{
+    Clock, KeyId, PlanName, ProjectId, RootSecret, Scopes, Secret, SigningKeyId, SystemClock, TenantId,
+};
+use weir_store::seal::Sealer;
+use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningAlgorithm, Store};
+
+/// What a newcomer is called.
+#[derive(clap::Args)]
+pub struct BootstrapArgs {
+    /// The tenant's name.
+    #[arg(long)]
+    pub tenant: String,
+    /// The project's name.
+    #[arg(long)]
+    pub project: String,
+    /// The plan of the tenant, if it is new: free, pro or enterprise.
+    #[arg(long, default_value_t = PlanName::Enterprise)]
+    pub plan: PlanName,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// API keys.
+#[derive(clap::Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; it is shown once.
+    Create {
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+        /// The project's id.
+        #[arg(long)]
+        project: ProjectId,
+        /// What to call it.
+        #[arg(long, default_value = "made on the command line")]
+        name: String,
+        /// What it may do, with spaces between: `events:publish events:subscribe`.
+        #[arg(long)]
+        scopes: Scopes,
+        /// Requests per second; 0 is unlimited.
+        #[arg(long, default_value_t = 0)]
+        rate_limit: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What bootstrapping led to. The secrets are shown here and nowhere else.
+#[derive(Serialize)]
+pub struct Newcomer {
+    pub tenant_id: TenantId,
+    pub tenant: String,
+    pub project_id: ProjectId,
+    pub project: String,
+    pub plan: PlanName,
+    pub key_id: KeyId,
+    pub api_key: String,
+    pub signing_key_id: SigningKeyId,
+    pub signing_secret: String,
+}
+
+/// Brings the tables up to date.
+pub fn migrate(path: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let config = config::load(path)?.config;
+    block_on(async {
+        let store = wiring::open_store(&config).await?;
+        store.migrate().await?;
+        println!("the database is at version {}", store.schema_version().await?);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Sets a tenant and a project up and prints their credentials.
+pub fn bootstrap(path: Option<&Path>, args: &BootstrapArgs) -> anyhow::Result<ExitCode> {
+    let config = config::load(path)?.config;
+    block_on(async {
+        let store = wiring::open_store(&config).await?;
+        let root = wiring::root_secret(&config, &store).await?;
+        let newcomer = make(&store, &root, &args.tenant, &args.project, args.plan).await?;
+        if args.json {
+            println!("{}", serde_json::to_string(&newcomer)?);
+        } else {
+            println!("tenant      {}  {}", newcomer.tenant_id, newcomer.tenant);
+            println!("project     {}  {}", newcomer.project_id, newcomer.project);
+            println!("plan        {}", newcomer.plan);
+            println!("API key     {}", newcomer.api_key);
+            println!("signing key {} (the `kid` of client tokens)", newcomer.signing_key_id);
+            println!("  secret    {}", newcomer.signing_secret);
+            println!("The API key is shown this once; bootstrap again for another one.");
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Finds or makes tenant and project, and makes a key.
+pub async fn make(
+    store: &Store,
+    root: &RootSecret,
+    tenant: &str,
+    project: &str,
+    plan: PlanName,
+) -> anyhow::Result<Newcomer> {
+    let sealer = Sealer::new(root)?;
+    let (api_key, key) = new_key(root, "bootstrap", Scopes::all(), 0)?;
+    let signing_key_id = SigningKeyId::new();
+    let secret = signing_secret();
+    let wanted = Bootstrap {
+        tenant_name: tenant.to_owned(),
+        project_name: project.to_owned(),
+        plan,
+        key,
+        signing_key: NewSigningKey {
+            id: signing_key_id,
+            algorithm: SigningAlgorithm::Hs256,
+            sealed: sealer.seal(signing_key_id, secret.expose().as_bytes())?,
+        },
+    };
+    let made = store.directory.bootstrap(wanted, by()).await?;
+    let opened = sealer.open(made.signing_key.id, &made.signing_key.sealed)?;
+    Ok(Newcomer {
+        tenant_id: made.access.tenant.id,
+        tenant: made.access.tenant.name,
+        project_id: made.access.project.id,
+        project: made.access.project.name,
+        plan: made.access.tenant.plan,
+        key_id: made.key.id,
+        api_key: api_key.expose().to_owned(),
+        signing_key_id: made.signing_key.id,
+        signing_secret: String::from_utf8(opened).context("the signing secret is not text")?,
+    })
+}
+
+/// Makes a key with chosen scopes.
+pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCode> {
+    let config = config::load(path)?.config;
+    let KeysCommand::Create { tenant, project, name, scopes, rate_limit, json } = command;
+    block_on(async {
+        let store = wiring::open_store(&config).await?;
+        let root = wiring::root_secret(&config, &store).await?;
+        let (text, key) = new_key(&root, &name, scopes, rate_limit)?;
+        let made = store.keys.create(tenant, project, key, by()).await?;
+        if json {
+            let body =
+                serde_json::json!({ "key_id": made.id, "api_key": text.expose(), "scopes": made.scopes });
+            println!("{body}");
+        } else {
+            println!("{}", text.expose());
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn new_key(root: &RootSecret, name: &str, scopes: Scopes, rate: u32) -> anyhow::Result<(Secret, NewKey)> {
+    let id = KeyId::new();
+    let text = key::generate(id);
+    let presented = PresentedKey::parse(text.expose()).context("a generated key is not of its own form")?;
+    let key = NewKey {
+        id,
+        name: name.to_owned(),
+        key_hash: KeyHasher::new(root).hash(&presented),
+        scopes,
+        rate_limit_per_sec: rate,
+        expires_at: None,
+    };
+    Ok((text, key))
+}
+
+/// 43 random letters and digits: 256 bits, and usable as a JWT secret by every library as it is.
+fn signing_secret() -> Secret {
+    let mut rng = rand::rng();
+    Secret::new((0..43).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect::<String>())
+}
+
+fn by() -> By {
+    By::new("cli", SystemClock.now())
+}

@@ -1,0 +1,207 @@
+//! The rules that values must keep beyond their form. Each breach names the setting, its value, the
+//! limit and the fix.
+
+use super::{Bytes, Config, Duration, Problem};
+use std::fmt::Display;
+use weir_core::{RootSecret, Secret};
+
+struct Check(Vec<Problem>);
+
+impl Check {
+    fn problem(&mut self, setting: &str, message: impl Into<String>) {
+        self.0.push(Problem { setting: setting.into(), message: message.into() });
+    }
+
+    fn that(&mut self, holds: bool, setting: &str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.problem(setting, message());
+        }
+    }
+
+    fn range<T: PartialOrd + Display>(&mut self, setting: &str, value: T, least: T, most: T) {
+        self.that(least <= value && value <= most, setting, || {
+            format!("{value} is outside of what works: use {least} to {most}")
+        });
+    }
+
+    fn duration(&mut self, setting: &str, value: Duration, least: &str, most: &str) {
+        if let (Ok(least), Ok(most)) = (least.parse(), most.parse()) {
+            self.range(setting, value, least, most);
+        }
+    }
+
+    fn url(&mut self, setting: &str, url: Option<&Secret>, schemes: &[&str], without: &str) {
+        let Some(url) = url else { return };
+        let known = url.expose().split(',').all(|one| {
+            schemes.iter().any(|s| one.trim().strip_prefix(s).is_some_and(|rest| !rest.is_empty()))
+        });
+        // The value may hold a password, so it is not repeated.
+        self.that(known, setting, || {
+            format!(
+                "the URL does not start with {}: correct it, or leave it empty for {without}",
+                schemes.join(" or ")
+            )
+        });
+    }
+}
+
+impl Config {
+    /// All breaches; none in a configuration that can be used.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut check = Check(Vec::new());
+        self.check_addresses(&mut check);
+        self.check_storage(&mut check);
+        self.check_hub(&mut check);
+        self.check_limits(&mut check);
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
+            check.problem(
+                "telemetry.log_level",
+                format!("`{}` is not a filter ({error}): use a level such as info", self.telemetry.log_level),
+            );
+        }
+        check.0
+    }
+
+    /// What is allowed but seldom meant.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let postgres = self.database.url.as_ref().is_some_and(|url| url.expose().starts_with("postgres"));
+        match (postgres, self.nats.url.is_some()) {
+            (false, true) => vec![
+                "nats.url is set and database.url names no PostgreSQL: this node keeps tenants and keys in its own SQLite \
+                 file, so it must stay the only node"
+                    .into(),
+            ],
+            (true, false) => vec![
+                "database.url names a PostgreSQL and nats.url is not set: this node keeps events in its own embedded log, so \
+                 it must stay the only node"
+                    .into(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    fn check_addresses(&self, check: &mut Check) {
+        check.that(self.listen != self.ops_listen || self.listen.port() == 0, "ops_listen", || {
+            format!("{} is also `listen`: give the two different ports", self.ops_listen)
+        });
+        check.that(!self.data_dir.as_os_str().is_empty(), "data_dir", || {
+            "is empty: name the directory for the embedded database and log".into()
+        });
+        if let Some(key) = &self.secret_key {
+            check.that(RootSecret::from_hex(key.expose()).is_some(), "secret_key", || {
+                format!(
+                    "has {} characters and must be 64 hex digits: make one with `openssl rand -hex 32`",
+                    key.expose().chars().count()
+                )
+            });
+        }
+        if let Some(url) = &self.public_url {
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            check.that(
+                host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#'])),
+                "public_url",
+                || format!("`{url}` is not scheme and host alone: write it like https://events.example.com"),
+            );
+        }
+    }
+
+    fn check_storage(&self, check: &mut Check) {
+        let database = &self.database;
+        check.url(
+            "database.url",
+            database.url.as_ref(),
+            &["postgres://", "postgresql://", "sqlite://"],
+            "SQLite in data_dir",
+        );
+        check.range("database.max_connections", database.max_connections, 1, 1000);
+        check.duration("database.acquire_timeout", database.acquire_timeout, "100ms", "1m");
+        check.duration("database.call_timeout", database.call_timeout, "100ms", "5m");
+
+        let nats = &self.nats;
+        check.url("nats.url", nats.url.as_ref(), &["nats://", "tls://"], "the embedded log");
+        check.that([1, 3, 5].contains(&nats.replicas), "nats.replicas", || {
+            format!(
+                "{} copies cannot be kept: use 1, 3 or 5 (three survive the loss of one server)",
+                nats.replicas
+            )
+        });
+        check.duration("nats.request_timeout", nats.request_timeout, "100ms", "1m");
+        check.that(nats.user.is_some() == nats.password.is_some(), "nats.user", || {
+            "user and password belong together: set both or neither".into()
+        });
+        let ways = [nats.credentials_file.is_some(), nats.user.is_some(), nats.token.is_some()];
+        check.that(ways.into_iter().filter(|set| *set).count() <= 1, "nats.credentials_file", || {
+            "more than one of credentials_file, user and token is set: keep the one that the servers expect".into()
+        });
+        check.that(
+            nats.client_certificate_file.is_some() == nats.client_key_file.is_some(),
+            "nats.client_key_file",
+            || "client_certificate_file and client_key_file belong together: set both or neither".into(),
+        );
+        let (log, age) = (&self.log, nats.stream_max_age);
+        check.duration("log.dedupe_window", log.dedupe_window, "1s", "24h");
+        check.that(age.is_zero() || log.dedupe_window <= age, "log.dedupe_window", || {
+            format!(
+                "{} is longer than nats.stream_max_age = {age}, and what is gone is not recognised: raise that or lower this",
+                log.dedupe_window
+            )
+        });
+        check.range("log.queue_bytes", log.queue_bytes, Bytes::mib(1), Bytes::mib(16 << 10));
+        check.range("log.cache_bytes", log.cache_bytes, Bytes::mib(1), Bytes::mib(64 << 10));
+        check.range("log.min_free_bytes", log.min_free_bytes, Bytes::mib(32), Bytes::mib(1 << 20));
+    }
+
+    fn check_hub(&self, check: &mut Check) {
+        let hub = &self.hub;
+        check.range("hub.shards", hub.shards, 0, 1024);
+        check.range("hub.ring_bytes", hub.ring_bytes, Bytes::kib(64), Bytes::mib(16 << 10));
+        check.range("hub.ring_messages", hub.ring_messages, 16, 1 << 24);
+        check.range("hub.backlog_bytes", hub.backlog_bytes, Bytes::kib(4), Bytes::mib(1 << 10));
+        check.duration("hub.backlog_age", hub.backlog_age, "100ms", "10m");
+        check.range("hub.frame_bytes", hub.frame_bytes, Bytes::kib(1), Bytes::mib(16));
+        check.duration("hub.ping_interval", hub.ping_interval, "1s", "10m");
+        check.duration("hub.pong_timeout", hub.pong_timeout, "1s", "10m");
+        check.duration("hub.sse_heartbeat", hub.sse_heartbeat, "1s", "10m");
+        check.duration("hub.close_timeout", hub.close_timeout, "100ms", "1m");
+        check.range("hub.queue_bytes", hub.queue_bytes, Bytes::mib(1), Bytes::mib(16 << 10));
+        check.that(hub.ring_bytes <= hub.ring_bytes_total, "hub.ring_bytes", || {
+            format!(
+                "{} for one project is more than hub.ring_bytes_total = {} for all: raise that or lower this",
+                hub.ring_bytes, hub.ring_bytes_total
+            )
+        });
+        check.that(hub.backlog_bytes <= hub.ring_bytes, "hub.backlog_bytes", || {
+            format!(
+                "{} is more than hub.ring_bytes = {}, where the unsent events are: raise that or lower this",
+                hub.backlog_bytes, hub.ring_bytes
+            )
+        });
+    }
+
+    fn check_limits(&self, check: &mut Check) {
+        let limits = &self.limits;
+        check.range("limits.body_bytes", limits.body_bytes, Bytes::kib(1), Bytes::mib(64));
+        check.range("limits.header_bytes", limits.header_bytes, Bytes::kib(8), Bytes::mib(1));
+        check.range("limits.headers", limits.headers, 16, 1024);
+        check.range("limits.batch_events", limits.batch_events, 1, 1000);
+        check.duration("limits.auth_timeout", limits.auth_timeout, "100ms", "1m");
+        check.duration("limits.header_timeout", limits.header_timeout, "100ms", "1m");
+        check.duration("limits.body_timeout", limits.body_timeout, "100ms", "10m");
+        check.range("limits.new_connections_per_second", limits.new_connections_per_second, 0, 1_000_000);
+        check.range("limits.replay_page_events", limits.replay_page_events, 1, 10_000);
+        check.range("limits.replay_page_bytes", limits.replay_page_bytes, Bytes::kib(256), Bytes::mib(64));
+        check.range("limits.concurrent_replays", limits.concurrent_replays, 1, 4096);
+        check.range("limits.jwt_bytes", limits.jwt_bytes, 256, limits.header_bytes.size());
+        check.duration("limits.jwt_leeway", limits.jwt_leeway, "0s", "5m");
+        check.duration("limits.ticket_lifetime", limits.ticket_lifetime, "1s", "10m");
+        check.duration("limits.access_window", limits.access_window, "1s", "1m");
+        check.duration("limits.drain", limits.drain, "0s", "1h");
+        check.that(limits.drain_spread <= limits.drain, "limits.drain_spread", || {
+            format!(
+                "{} is longer than limits.drain = {}: lower it, or wait longer for connections",
+                limits.drain_spread, limits.drain
+            )
+        });
+    }
+}

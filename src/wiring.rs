@@ -1,0 +1,153 @@
+//! From settings to running parts: a URL's scheme chooses the backend.
+
+use crate::config::Config;
+use anyhow::Context;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_core::{RootSecret, SystemClock};
+use weir_engine::{Engine, Parts};
+use weir_gateway::Gateway;
+use weir_hub::Hub;
+use weir_log::EventLog;
+use weir_log::embedded::{self, Embedded};
+use weir_log::jetstream::{self, JetStream};
+use weir_store::Store;
+
+/// A request's body has this long to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything of a node that runs.
+pub struct Node {
+    /// The metadata.
+    pub store: Store,
+    /// The product.
+    pub engine: Arc<Engine>,
+    /// The protocols.
+    pub gateway: Arc<Gateway>,
+    /// The embedded log, where there is one: its failure ends the process.
+    pub embedded: Option<Arc<Embedded>>,
+}
+
+/// Starts every part of a node, on the current runtime.
+///
+/// # Errors
+/// What cannot be opened, and where it was looked for.
+pub async fn start(config: &Config) -> anyhow::Result<Node> {
+    let store = open_store(config).await?;
+    let root = root_secret(config, &store).await?;
+    let (log, embedded) = open_log(config).await?;
+    let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
+    let clock = Arc::new(SystemClock);
+    let parts = Parts { store: store.clone(), log, hub, clock, root, settings: engine_settings(config) };
+    let engine = Engine::start(parts).await?;
+    let gateway = Gateway::new(Arc::clone(&engine), gateway_settings(config));
+    Ok(Node { store, engine, gateway, embedded })
+}
+
+/// Opens the database that the settings name.
+pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let options = weir_store::Options {
+        max_connections: config.database.max_connections,
+        acquire_timeout: config.database.acquire_timeout.std(),
+        auto_migrate: config.database.auto_migrate,
+        ..weir_store::Options::default()
+    };
+    if let Some(url) = &config.database.url {
+        return weir_store::open(url.expose(), options)
+            .await
+            .context("the database of database.url cannot be opened");
+    }
+    private_dir(&config.data_dir)?;
+    let url = format!("sqlite://{}", config.data_dir.join("weir.db").display());
+    let place = || format!("the database in {} cannot be opened", config.data_dir.display());
+    weir_store::open(&url, options).await.with_context(place)
+}
+
+/// The data directory holds secrets: nobody else reads it.
+fn private_dir(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("data_dir {} cannot be made", path.display()))
+}
+
+/// The installation's root secret: given, or made once and kept in the database.
+pub async fn root_secret(config: &Config, store: &Store) -> anyhow::Result<RootSecret> {
+    match &config.secret_key {
+        Some(key) => RootSecret::from_hex(key.expose()).context("secret_key must be 64 hex digits"),
+        None => Ok(store.root_secret().await?),
+    }
+}
+
+/// Opens the event log that the settings name.
+pub async fn open_log(config: &Config) -> anyhow::Result<(Arc<dyn EventLog>, Option<Arc<Embedded>>)> {
+    if let Some(urls) = &config.nats.url {
+        let log = JetStream::connect(nats_options(config, urls.expose())).await;
+        return Ok((log.context("the event log of nats.url cannot be reached")?, None));
+    }
+    private_dir(&config.data_dir)?;
+    let options = embedded::Options {
+        dedupe_window: config.log.dedupe_window.std(),
+        queue_bytes: config.log.queue_bytes.size(),
+        ..embedded::Options::new(config.data_dir.join("log"))
+    };
+    let place = || format!("the event log in {} cannot be opened", config.data_dir.display());
+    let log = Embedded::open(&options).with_context(place)?;
+    Ok((Arc::clone(&log) as Arc<dyn EventLog>, Some(log)))
+}
+
+fn nats_options(config: &Config, urls: &str) -> jetstream::Options {
+    let nats = &config.nats;
+    let credentials = match (&nats.credentials_file, &nats.token, &nats.user) {
+        (Some(file), _, _) => jetstream::Credentials::File(file.clone()),
+        (_, Some(token), _) => jetstream::Credentials::Token(token.expose().to_owned()),
+        (_, _, Some(user)) => jetstream::Credentials::Password {
+            user: user.clone(),
+            password: nats
+                .password
+                .as_ref()
+                .map_or_else(String::new, |password| password.expose().to_owned()),
+        },
+        _ => jetstream::Credentials::None,
+    };
+    jetstream::Options {
+        credentials,
+        replicas: nats.replicas as usize,
+        stream_max_bytes: (nats.stream_max_bytes.0 > 0).then_some(nats.stream_max_bytes.0),
+        stream_max_age: Some(nats.stream_max_age.std()).filter(|age| !age.is_zero()),
+        dedupe_window: config.log.dedupe_window.std(),
+        request_timeout: nats.request_timeout.std(),
+        max_queued_bytes: config.log.queue_bytes.size(),
+        ..jetstream::Options::new(urls.split(',').map(|url| url.trim().to_owned()).collect())
+    }
+}
+
+fn engine_settings(config: &Config) -> weir_engine::Settings {
+    let limits = &config.limits;
+    weir_engine::Settings {
+        replay_page_events: limits.replay_page_events,
+        replay_page_bytes: limits.replay_page_bytes.size(),
+        concurrent_replays: limits.concurrent_replays,
+        access_window: limits.access_window.std(),
+        new_connections_per_second: limits.new_connections_per_second,
+        jwt_bytes: limits.jwt_bytes,
+        jwt_leeway: limits.jwt_leeway.std(),
+        ticket_lifetime: limits.ticket_lifetime.std(),
+        hub_queue_bytes: config.hub.queue_bytes.size(),
+    }
+}
+
+fn gateway_settings(config: &Config) -> weir_gateway::Settings {
+    let limits = &config.limits;
+    weir_gateway::Settings {
+        body_bytes: limits.body_bytes.size(),
+        header_bytes: limits.header_bytes.size(),
+        headers: limits.headers,
+        batch_events: limits.batch_events,
+        auth_timeout: limits.auth_timeout.std(),
+        header_timeout: limits.header_timeout.std(),
+        body_timeout: BODY_TIMEOUT,
+        frame_bytes: config.hub.frame_bytes.size(),
+        console: config.console.enabled,
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line, as a shell sees it: output, exit status, and errors that name the mend.
+//!
+//! This target also makes Cargo link `weir` in every `cargo test --workspace`; the servers that the tests
+//! under `tests/` start are that program.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::process::{Command, Output};
+
+fn weir(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(env.iter().copied()).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_names_every_command() {
+    let output = weir(&["--help"], &[]);
+    assert!(output.status.success());
+    let help = text(&output.stdout);
+    for command in [
+        "dev",
+        "serve",
+        "migrate",
+        "bootstrap",
+        "publish",
+        "subscribe",
+        "replay",
+        "openapi",
+        "doctor",
+        "bench",
+    ] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "no {command} in:\n{help}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let output = weir(&["--version"], &[]);
+    assert_eq!(text(&output.stdout).trim(), concat!("weir ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn openapi_prints_json_and_nothing_else() {
+    let output = weir(&["openapi"], &[]);
+    assert!(output.status.success());
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(document["info"]["title"], "Weir");
+}
+
+#[test]
+fn misuse_has_a_status_of_its_own() {
+    let output = weir(&["dance"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("dance"));
+}
+
+#[test]
+fn wrong_settings_are_named_all_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let env = [
+        ("WEIR_DATA_DIR", data.as_str()),
+        ("WEIR_LISTEN", "nowhere"),
+        ("WEIR_HUB_FRAME_BYTES", "many"),
+        ("WEIR_COLOUR", "red"),
+    ];
+    let output = weir(&["serve"], &env);
+    assert!(!output.status.success());
+    let complaint = text(&output.stderr);
+    for name in ["WEIR_LISTEN", "WEIR_HUB_FRAME_BYTES", "WEIR_COLOUR"] {
+        assert!(complaint.contains(name), "no {name} in:\n{complaint}");
+    }
+    assert!(!folder.path().join("data").exists(), "nothing is made before the settings are good");
+}

@@ -1,0 +1,23 @@
+//! Tests of the whole product from outside, over its sockets: one file per path, and `resume.rs` and
+//! `faults.rs` for the promises that cross paths. Each test starts servers of its own.
+
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod ops;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod resume;
+#[cfg(test)]
+mod sse;
+#[cfg(test)]
+mod tickets;
+#[cfg(test)]
+mod topics;
+#[cfg(test)]
+mod ws;

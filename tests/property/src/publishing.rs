@@ -1,0 +1,200 @@
+//! Properties of publishing.
+
+use crate::generate::{below, crowded, headers, name, payload};
+use crate::world::{World, property};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+use proptest::test_runner::TestCaseResult;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use weir_core::Scope;
+use weir_testkit::{Answer, Tenant};
+
+/// How a publisher shows who it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential {
+    Bearer,
+    ApiKeyHeader,
+    ClientToken,
+}
+
+pub fn credential() -> impl Strategy<Value = Credential> {
+    prop_oneof![Just(Credential::Bearer), Just(Credential::ApiKeyHeader), Just(Credential::ClientToken)]
+}
+
+#[derive(Clone, Debug)]
+struct Publish {
+    credential: Credential,
+    node: usize,
+    topic: String,
+    payload: Value,
+    id: Option<String>,
+    kind: Option<String>,
+    headers: Map<String, Value>,
+}
+
+fn publish() -> impl Strategy<Value = Publish> {
+    let optional = (option::of(name()), option::of(name()), headers());
+    (credential(), 0..2_usize, below(), payload(), optional).prop_map(
+        |(credential, node, topic, payload, (id, kind, headers))| Publish {
+            credential,
+            node,
+            topic,
+            payload,
+            id,
+            kind,
+            headers,
+        },
+    )
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 1: For any valid authentication credentials and event
+    /// payload, the REST API should accept the event and return a success response
+    authenticated_event_acceptance,
+    publish(),
+    accepts
+);
+
+async fn accepts(world: &mut World, event: Publish) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let topic = format!("{case}.{}", event.topic);
+    let mut body = json!({"topic": topic, "payload": event.payload, "headers": event.headers});
+    if let Some(id) = &event.id {
+        body["id"] = json!(format!("{case}-{id}"));
+    }
+    if let Some(kind) = &event.kind {
+        body["type"] = json!(kind);
+    }
+    let api = world.app.nodes[event.node % world.app.nodes.len()].api();
+    let request = api.request(Method::POST, "/v1/events").json(&body);
+    let request = match event.credential {
+        Credential::Bearer => request.bearer_auth(&tenant.api_key),
+        Credential::ApiKeyHeader => request.header("x-api-key", &tenant.api_key),
+        Credential::ClientToken => request.bearer_auth(tenant.token(&[], &[&format!("{case}.>")])),
+    };
+    let accepted = Answer::of(request).await.expect(201);
+    prop_assert_eq!(&accepted["topic"], &json!(topic));
+    prop_assert!(accepted["published_at"].as_str().is_some_and(|time| time.ends_with('Z')));
+    if event.id.is_some() {
+        prop_assert_eq!(&accepted["id"], &body["id"]);
+    }
+
+    // What was accepted is what is kept, word for word, whichever node is asked.
+    let mut kept = world.app.api_at(event.node + 1, &tenant.api_key).replay(&format!("{case}.>"), None).await;
+    prop_assert_eq!(kept.len(), 1);
+    let kept = kept.remove(0);
+    for field in ["id", "topic", "sequence", "cursor", "published_at"] {
+        prop_assert_eq!(&kept[field], &accepted[field]);
+    }
+    prop_assert_eq!(&kept["payload"], &body["payload"]);
+    prop_assert_eq!(kept.get("type"), body.get("type"));
+    prop_assert_eq!(kept.get("headers").cloned().unwrap_or(json!({})), body["headers"].clone());
+    Ok(())
+}
+
+/// Which tenant publishes on which topic, in their order.
+fn interleaving() -> impl Strategy<Value = Vec<(usize, String)>> {
+    vec((0..3_usize, crowded()), 1..12)
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 3: For any published event, the system should enforce
+    /// tenant and project scoping such that events never leak across tenant boundaries
+    tenant_isolation,
+    interleaving(),
+    isolates
+);
+
+async fn isolates(world: &mut World, published: Vec<(usize, String)>) -> TestCaseResult {
+    let (_, case) = world.fresh();
+    let everything = format!("{case}.>");
+    let mut sockets = Vec::new();
+    let mut streams = Vec::new();
+    for (n, tenant) in world.tenants.iter().enumerate() {
+        let mut ws = world.app.ws_at(n, &tenant.api_key).await;
+        ws.subscribe(&[&everything], None).await;
+        sockets.push(ws);
+        streams.push(world.app.sse_at(n + 1, &tenant.api_key, &everything, None).await);
+    }
+    let mut expected: Vec<Vec<Value>> = vec![Vec::new(); world.tenants.len()];
+    for (n, (tenant, topic)) in published.iter().enumerate() {
+        // All tenants use the same topics and the same event ids.
+        let body =
+            json!({"topic": format!("{case}.{topic}"), "payload": tenant, "id": format!("{case}-{n}")});
+        let api = world.app.api_at(n, &world.tenants[*tenant].api_key);
+        expected[*tenant].push(api.post("/v1/events", &body).await.expect(201)["sequence"].clone());
+    }
+    for (n, tenant) in world.tenants.iter().enumerate() {
+        let api = world.app.api(&tenant.api_key);
+        // The last event is the sentinel: had anything leaked, it would have come before.
+        expected[n].push(api.publish(&format!("{case}.end"), &json!(n)).await["sequence"].clone());
+        for sequence in &expected[n] {
+            let (live, streamed) = (sockets[n].event().await, streams[n].event().await);
+            for event in [&live, &streamed] {
+                prop_assert_eq!(&event["sequence"], sequence);
+                prop_assert_eq!(&event["payload"], &json!(n));
+            }
+        }
+        let kept: Vec<Value> =
+            api.replay(&everything, None).await.iter().map(|e| e["sequence"].clone()).collect();
+        prop_assert_eq!(&kept, &expected[n]);
+    }
+    // A cursor of one tenant opens nothing at another's.
+    let first = &world.tenants[published[0].0];
+    let other = &world.tenants[(published[0].0 + 1) % world.tenants.len()];
+    let cursor = world.app.api(&first.api_key).replay(&everything, None).await[0]["cursor"].clone();
+    let query = [("topics", ">"), ("after", cursor.as_str().unwrap_or_default())];
+    world.app.api(&other.api_key).get("/v1/events", &query).await.refused(400, "INVALID_CURSOR");
+    for ws in sockets {
+        ws.close().await;
+    }
+    Ok(())
+}
+
+/// Scopes without the one that publishes, and a body that would be accepted.
+fn without_publish() -> impl Strategy<Value = (Vec<Scope>, String, Value)> {
+    let others: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != Scope::EventsPublish).collect();
+    (subsequence(others, 1..=4), below(), payload())
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 4: For any API key lacking publish permissions, the system
+    /// should reject requests with appropriate error codes
+    permission_based_rejection,
+    without_publish(),
+    rejects
+);
+
+async fn rejects(world: &mut World, (scopes, topic, payload): (Vec<Scope>, String, Value)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let key = world.app.key(tenant, &scopes).await.api_key;
+    let event = json!({"topic": format!("{case}.{topic}"), "payload": payload});
+    let api = world.app.api(&key);
+    let refused = api.post("/v1/events", &event).await;
+    refused.refused(403, "INSUFFICIENT_SCOPE");
+    prop_assert!(
+        refused.body["error"]["message"].as_str().is_some_and(|text| text.contains("events:publish"))
+    );
+    let batch = api.post("/v1/events/batch", &json!({"events": [event]})).await;
+    match batch.status {
+        403 => batch.refused(403, "INSUFFICIENT_SCOPE"),
+        _ => prop_assert_eq!(&batch.expect(207)["results"][0]["error"]["code"], "INSUFFICIENT_SCOPE"),
+    }
+    let mut frame = event.clone();
+    frame["type"] = json!("publish");
+    if scopes.contains(&Scope::EventsSubscribe) {
+        let mut ws = world.app.ws(&key).await;
+        prop_assert_eq!(&ws.ask(frame).await["error"]["code"], "INSUFFICIENT_SCOPE");
+        ws.close().await;
+    }
+    // Nothing was stored.
+    prop_assert_eq!(stored(world, tenant, &case).await, 0);
+    Ok(())
+}
+
+async fn stored(world: &World, tenant: &Tenant, case: &str) -> usize {
+    world.app.api(&tenant.api_key).replay(&format!("{case}.>"), None).await.len()
+}

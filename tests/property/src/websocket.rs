@@ -1,0 +1,183 @@
+//! Properties of WebSocket connections.
+
+use crate::generate::{crowded, pattern, payload};
+use crate::world::{World, property};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use serde_json::{Value, json};
+use weir_core::Pattern;
+use weir_testkit::Ws;
+
+/// How a WebSocket shows who it is.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    KeyHeader,
+    TokenHeader,
+    TokenQuery,
+    Ticket,
+    KeyFrame,
+    TokenFrame,
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        Just(Entry::KeyHeader),
+        Just(Entry::TokenHeader),
+        Just(Entry::TokenQuery),
+        Just(Entry::Ticket),
+        Just(Entry::KeyFrame),
+        Just(Entry::TokenFrame),
+    ]
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 6: For any valid authentication credentials, WebSocket
+    /// connections should be accepted and enable event streaming
+    websocket_establishment,
+    (entry(), 0..2_usize, crowded(), payload()),
+    establishes
+);
+
+async fn establishes(
+    world: &mut World,
+    (entry, node, topic, payload): (Entry, usize, String, Value),
+) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let all = format!("{case}.>");
+    let token = tenant.token(&[&all], &[&all]);
+    let (query, header, frame) = match entry {
+        Entry::KeyHeader => (String::new(), Some(&tenant.api_key), None),
+        Entry::TokenHeader => (String::new(), Some(&token), None),
+        Entry::TokenQuery => (format!("?token={token}"), None, None),
+        // Made at one node, used at the other.
+        Entry::Ticket => {
+            (format!("?ticket={}", world.app.api_at(node + 1, &tenant.api_key).ticket().await), None, None)
+        }
+        Entry::KeyFrame => (String::new(), None, Some(&tenant.api_key)),
+        Entry::TokenFrame => (String::new(), None, Some(&token)),
+    };
+    let bearer = header.map(|key| format!("Bearer {key}"));
+    let headers: Vec<(&str, &str)> = bearer.iter().map(|value| ("authorization", value.as_str())).collect();
+    let mut ws = match Ws::attempt(&world.app.ws_url(node, &query), &headers).await {
+        Ok(ws) => ws,
+        Err(refusal) => return Err(TestCaseError::fail(format!("not accepted: {refusal:?}"))),
+    };
+    if let Some(token) = frame {
+        ws.send(&json!({"type": "connect", "token": token})).await;
+    }
+    let connected = ws.expect("connected").await;
+    prop_assert!(connected["connection_id"].as_str().is_some_and(|id| id.starts_with("con_")));
+
+    ws.subscribe(&[&all], None).await;
+    let answer =
+        ws.ask(json!({"type": "publish", "topic": format!("{case}.{topic}"), "payload": payload})).await;
+    prop_assert_eq!(&answer["type"], "published");
+    let event = ws.event().await;
+    prop_assert_eq!(&event["sequence"], &answer["sequence"]);
+    prop_assert_eq!(&event["payload"], &payload);
+    ws.close().await;
+    Ok(())
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 7: For any event published to subscribed topics, all
+    /// connected WebSocket clients should receive the event in real-time
+    real_time_delivery,
+    (vec(vec(pattern(), 1..4), 1..6), vec(crowded(), 1..16)),
+    delivers
+);
+
+async fn delivers(world: &mut World, (clients, topics): (Vec<Vec<String>>, Vec<String>)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let mut sockets = Vec::new();
+    for (n, patterns) in clients.iter().enumerate() {
+        let own: Vec<String> = patterns.iter().map(|pattern| format!("{case}.{pattern}")).collect();
+        let mut ws = world.app.ws_at(n, &tenant.api_key).await;
+        let mut names: Vec<&str> = own.iter().map(String::as_str).collect();
+        let end = format!("{case}.end");
+        names.push(&end);
+        ws.subscribe(&names, None).await;
+        let patterns: Vec<Pattern> = names.iter().map(|name| name.parse().expect("a pattern")).collect();
+        sockets.push((ws, patterns));
+    }
+    let mut published = Vec::new();
+    for (n, topic) in topics.iter().map(String::as_str).chain(["end"]).enumerate() {
+        let topic = format!("{case}.{topic}");
+        let answer = world.app.api_at(n, &tenant.api_key).publish(&topic, &json!(n)).await;
+        published.push((topic, answer["sequence"].as_u64().expect("a sequence"), n));
+    }
+    prop_assert!(published.is_sorted_by_key(|(_, sequence, _)| *sequence));
+    for (mut ws, patterns) in sockets {
+        // Each client gets what it asked for, once, in the project's one order, and nothing else.
+        for (topic, sequence, n) in published.iter().filter(|(t, ..)| patterns.iter().any(|p| p.matches(t))) {
+            let event = ws.event().await;
+            prop_assert_eq!(&event["sequence"], &json!(sequence));
+            prop_assert_eq!(&event["topic"], &json!(topic));
+            prop_assert_eq!(&event["payload"], &json!(n));
+        }
+        ws.close().await;
+    }
+    Ok(())
+}
+
+/// Events published before the drop, while the client is away, and after its return.
+fn outage() -> impl Strategy<Value = (usize, usize, usize, bool)> {
+    (1..6_usize, 0..12_usize, 0..4_usize, any::<bool>())
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 9: For any network-induced connection drop, the system
+    /// should handle reconnection gracefully with proper error messaging
+    graceful_reconnection,
+    outage(),
+    reconnects
+);
+
+async fn reconnects(
+    world: &mut World,
+    (before, away, after, orderly): (usize, usize, usize, bool),
+) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let topic = format!("{case}.news");
+    let publisher = world.app.api(&tenant.api_key);
+    let mut ws = world.app.ws_at(0, &tenant.api_key).await;
+    let mut cursor = ws.subscribe(&[&topic], None).await["cursor"].clone();
+    let mut received = Vec::new();
+    for n in 0..before {
+        publisher.publish(&topic, &json!(n)).await;
+        let event = ws.event().await;
+        cursor = event["cursor"].clone();
+        received.push(event["payload"].clone());
+    }
+    // Without a close frame the socket just breaks, as a network does it.
+    match orderly {
+        true => ws.close().await,
+        false => drop(ws),
+    }
+    for n in before..before + away {
+        publisher.publish(&topic, &json!(n)).await;
+    }
+    let mut ws = world.app.ws_at(1, &tenant.api_key).await;
+    let answer = ws.subscribe(&[&topic], cursor.as_str()).await;
+    prop_assert_eq!(&answer["recovered"], &json!(true));
+    for n in before + away..before + away + after {
+        publisher.publish(&topic, &json!(n)).await;
+    }
+    while received.len() < before + away + after {
+        received.push(ws.event().await["payload"].clone());
+    }
+    prop_assert_eq!(received, (0..before + away + after).map(Value::from).collect::<Vec<Value>>());
+
+    // A cursor that was not issued here is refused by name, and the connection goes on.
+    let forged = format!("{}A", &cursor.as_str().unwrap_or_default()[1..]);
+    let refused =
+        ws.ask(json!({"type": "subscribe", "topics": [format!("{case}.other")], "after": forged})).await;
+    prop_assert_eq!(&refused["type"], "error");
+    prop_assert_eq!(&refused["error"]["code"], "INVALID_CURSOR");
+    prop_assert!(refused["error"]["message"].as_str().is_some_and(|text| !text.is_empty()));
+    ws.send(&json!({"type": "ping"})).await;
+    ws.expect("pong").await;
+    ws.close().await;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Boots the servers of one property once, and runs its cases against them.
+
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseResult, TestRunner};
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::Runtime;
+use weir_testkit::{Tenant, TestApp};
+
+/// Cases per property and backend.
+const CASES: u32 = 100;
+
+/// Tenants that a property has at hand.
+const TENANTS: usize = 3;
+
+/// What a property runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// One server, SQLite and the embedded log.
+    Embedded,
+    /// Two servers on PostgreSQL and NATS JetStream.
+    Cluster,
+}
+
+/// The servers, and names that keep cases apart.
+pub struct World {
+    pub app: TestApp,
+    pub backend: Backend,
+    pub tenants: Vec<Tenant>,
+    cases: AtomicU64,
+}
+
+impl World {
+    async fn boot(backend: Backend) -> Self {
+        let app = match backend {
+            Backend::Embedded => TestApp::start().await,
+            Backend::Cluster => TestApp::cluster(2).await,
+        };
+        let mut tenants = Vec::new();
+        for _ in 0..TENANTS {
+            tenants.push(app.tenant().await);
+        }
+        Self { app, backend, tenants, cases: AtomicU64::new(0) }
+    }
+
+    /// The first tenant, and a first topic token that no other case uses.
+    pub fn fresh(&self) -> (&Tenant, String) {
+        (&self.tenants[0], format!("case{}", self.cases.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// Holds `property` for [`CASES`] inputs of `strategy`; afterwards nothing may be left over.
+pub fn hold<S, F>(backend: Backend, source: &'static str, strategy: &S, property: F)
+where
+    S: Strategy<Value: Debug>,
+    F: AsyncFn(&mut World, S::Value) -> TestCaseResult,
+{
+    let runtime = Runtime::new().expect("a runtime");
+    let world = std::cell::RefCell::new(runtime.block_on(World::boot(backend)));
+    let config = ProptestConfig {
+        cases: CASES,
+        // Every step of shrinking talks to real servers.
+        max_shrink_iters: 40,
+        ..ProptestConfig::with_source_file(source)
+    };
+    let outcome = TestRunner::new(config)
+        .run(strategy, |input| runtime.block_on(property(&mut world.borrow_mut(), input)));
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    runtime.block_on(world.into_inner().app.finish());
+}
+
+/// One property of the document: its tag, its name, its inputs, and what must hold for each of them.
+macro_rules! property {
+    ($(#[$tag:meta])* $name:ident, $strategy:expr, $property:path) => {
+        $(#[$tag])*
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn embedded() {
+                $crate::world::hold($crate::world::Backend::Embedded, file!(), &$strategy, $property);
+            }
+
+            #[test]
+            fn cluster() {
+                $crate::world::hold($crate::world::Backend::Cluster, file!(), &$strategy, $property);
+            }
+        }
+    };
+}
+pub(crate) use property;
