@@ -1,10 +1,9 @@
 //! From settings to running parts: a URL's scheme chooses the backend.
 
-use crate::config::Config;
+use crate::config::{Config, NatsSync};
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use weir_core::{RootSecret, SystemClock};
 use weir_engine::{Engine, Parts};
 use weir_gateway::Gateway;
@@ -13,9 +12,6 @@ use weir_log::EventLog;
 use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::{self, JetStream};
 use weir_store::Store;
-
-/// A request's body has this long to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything of a node that runs.
 pub struct Node {
@@ -50,8 +46,8 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let options = weir_store::Options {
         max_connections: config.database.max_connections,
         acquire_timeout: config.database.acquire_timeout.std(),
+        call_timeout: config.database.call_timeout.std(),
         auto_migrate: config.database.auto_migrate,
-        ..weir_store::Options::default()
     };
     if let Some(url) = &config.database.url {
         return weir_store::open(url.expose(), options)
@@ -89,6 +85,8 @@ pub async fn open_log(config: &Config) -> anyhow::Result<(Arc<dyn EventLog>, Opt
     let options = embedded::Options {
         dedupe_window: config.log.dedupe_window.std(),
         queue_bytes: config.log.queue_bytes.size(),
+        cache_bytes: config.log.cache_bytes.0,
+        min_free_bytes: config.log.min_free_bytes.0,
         ..embedded::Options::new(config.data_dir.join("log"))
     };
     let place = || format!("the event log in {} cannot be opened", config.data_dir.display());
@@ -118,6 +116,15 @@ fn nats_options(config: &Config, urls: &str) -> jetstream::Options {
         dedupe_window: config.log.dedupe_window.std(),
         request_timeout: nats.request_timeout.std(),
         max_queued_bytes: config.log.queue_bytes.size(),
+        concurrent_reads: config.limits.concurrent_replays,
+        require_tls: nats.require_tls,
+        root_certificates: nats.root_certificates_file.clone(),
+        client_certificate: nats.client_certificate_file.clone().zip(nats.client_key_file.clone()),
+        sync: match nats.sync {
+            NatsSync::Unknown => jetstream::ServerSync::Unknown,
+            NatsSync::Always => jetstream::ServerSync::Always,
+            NatsSync::Interval => jetstream::ServerSync::Interval,
+        },
         ..jetstream::Options::new(urls.split(',').map(|url| url.trim().to_owned()).collect())
     }
 }
@@ -146,7 +153,7 @@ fn gateway_settings(config: &Config) -> weir_gateway::Settings {
         batch_events: limits.batch_events,
         auth_timeout: limits.auth_timeout.std(),
         header_timeout: limits.header_timeout.std(),
-        body_timeout: BODY_TIMEOUT,
+        body_timeout: limits.body_timeout.std(),
         frame_bytes: config.hub.frame_bytes.size(),
         console: config.console.enabled,
     }

@@ -84,6 +84,7 @@ async function publish(submitted) {
     const took = (performance.now() - began).toFixed(1);
     tell(true, "Stored as sequence ", make("code", { textContent: answer.sequence }), ` in ${took} ms.`);
   } catch (error) {
+    published.delete(event.id);
     tell(false, ...describe(error));
   }
 }
@@ -244,6 +245,7 @@ function watch(cursor) {
   $("topics").setAttribute("aria-invalid", String(topics.length === 0));
   if (topics.length === 0) return $("topics").focus();
   lastProblem = undefined;
+  published.clear(); // What was published before is not late, it is history.
   if (!cursor) {
     ledger.reset();
     leftAt = undefined;

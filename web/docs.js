@@ -106,10 +106,18 @@ function parameters(list) {
   return table(["Parameter", "Where, type", "Meaning"], rows);
 }
 
+/** Statuses with the same answer share a row: most are errors of one shape. */
 function responses(list) {
-  const rows = Object.entries(list).map(([status, answer]) =>
-    make("tr", {}, make("td", {}, make("code", { textContent: status })), make("td", {}, prose(answer.description) ?? "", ...content(answer))),
-  );
+  const same = new Map();
+  for (const [status, answer] of Object.entries(list)) {
+    const key = JSON.stringify(answer);
+    same.set(key, [...(same.get(key) ?? []), status]);
+  }
+  const rows = [...same].map(([key, statuses]) => {
+    const answer = JSON.parse(key);
+    const codes = make("td", {}, make("code", { textContent: statuses.join(" ") }));
+    return make("tr", {}, codes, make("td", {}, prose(answer.description) ?? "", ...content(answer)));
+  });
   return table(["Status", "Answer"], rows);
 }
 

@@ -1,7 +1,7 @@
 //! `weir bench latency`: from publish to delivery, at a rate.
 
 use super::Target;
-use super::fanout::{CONNECTING, SILENCE};
+use super::fanout::{CONNECTING, SILENCE, warm_up};
 use super::process::Stopwatch;
 use super::publish::{Publisher, topics};
 use super::report::{Report, round};
@@ -37,8 +37,7 @@ pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
     let mut publisher = Publisher::new(target, topics(1), args.payload, 1)?;
     let swarm = Swarm::start(&plan)?;
     swarm.wait_ready(args.connections, CONNECTING)?;
-    publisher.one()?;
-    swarm.wait_delivered(args.connections as u64, SILENCE);
+    warm_up(&[&swarm], &mut publisher, args.connections as u64)?;
     let before = swarm.begin();
     let watch = Stopwatch::start(target.process(&target.endpoint("")?));
     let duration = Duration::from_secs_f64(args.seconds);

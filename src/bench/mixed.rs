@@ -1,6 +1,6 @@
 //! `weir bench mixed`: subscribers on both transports, a steady publisher and readers of history, together.
 
-use super::fanout::{CONNECTING, SILENCE};
+use super::fanout::{CONNECTING, SILENCE, warm_up};
 use super::process::Stopwatch;
 use super::publish::{Publisher, topics};
 use super::replay::Pages;
@@ -47,10 +47,7 @@ pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
     let swarms = [("websocket", websocket?), ("sse", sse?)];
     let mut publisher = Publisher::new(target, names, args.payload, 1)?;
     let mut pages = Pages::new(target, args.readers, ">", 1000)?;
-    publisher.one()?;
-    for (_, swarm) in &swarms {
-        swarm.wait_delivered(per_topic as u64, SILENCE);
-    }
+    warm_up(&swarms.each_ref().map(|(_, swarm)| swarm), &mut publisher, per_topic as u64)?;
 
     let before = swarms.each_ref().map(|(_, swarm)| swarm.begin());
     let (watch, began) = (Stopwatch::start(target.process(&target.endpoint("")?)), events::now());

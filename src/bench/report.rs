@@ -131,6 +131,6 @@ mod tests {
         assert_eq!(super::grouped("1234567"), "1,234,567");
         assert_eq!(super::grouped("123.0"), "123");
         assert_eq!(super::grouped("-1234.5"), "-1,234.5");
-        assert_eq!(super::round(3.14159), 3.142);
+        assert_eq!(super::round(2.34567), 2.346);
     }
 }

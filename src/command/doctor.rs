@@ -14,6 +14,9 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print the settings that hold, secrets masked, and check nothing.
+    #[arg(long)]
+    settings: bool,
 }
 
 /// How one check went.
@@ -38,6 +41,9 @@ impl Finding {
 
 /// Checks, prints, and exits with 1 when something needs mending.
 pub fn run(path: Option<&Path>, args: &Args) -> anyhow::Result<ExitCode> {
+    if args.settings {
+        return super::print(&config::load(path)?.config.redacted());
+    }
     let findings = match config::load(path) {
         Err(problems) => {
             vec![Finding::bad("configuration", problems.to_string(), "mend the settings named here")]
@@ -64,7 +70,7 @@ fn configuration(loaded: &config::Loaded) -> Vec<Finding> {
     if loaded.config.secret_key.is_none() && loaded.config.database.url.is_some() {
         findings.push(Finding::good(
             "root secret",
-            "kept in the database; set secret_key_file to keep it apart from the data that it protects",
+            "kept in the database; set WEIR_SECRET_KEY_FILE to keep it apart from the data that it protects",
         ));
     }
     findings

@@ -123,7 +123,7 @@ async fn stop_gracefully(config: &Config, node: &Node, server: &Server) {
     let (sessions, _) = node.engine.load();
     tracing::info!(sessions, "stopping: closing {sessions} live connections over {spread:?}");
     node.gateway.begin_drain();
-    node.gateway.drain(if sessions == 0 { Duration::ZERO } else { spread }).await;
+    node.engine.drain(if sessions == 0 { Duration::ZERO } else { spread }).await;
     let goodbye = Goodbye {
         text: None,
         code: weir_core::Code::Draining.close_code(),

@@ -189,7 +189,7 @@ impl Config {
         check.duration("limits.header_timeout", limits.header_timeout, "100ms", "1m");
         check.duration("limits.body_timeout", limits.body_timeout, "100ms", "10m");
         check.range("limits.new_connections_per_second", limits.new_connections_per_second, 0, 1_000_000);
-        check.range("limits.replay_page_events", limits.replay_page_events, 1, 10_000);
+        check.range("limits.replay_page_events", limits.replay_page_events, 1, 1000);
         check.range("limits.replay_page_bytes", limits.replay_page_bytes, Bytes::kib(256), Bytes::mib(64));
         check.range("limits.concurrent_replays", limits.concurrent_replays, 1, 4096);
         check.range("limits.jwt_bytes", limits.jwt_bytes, 256, limits.header_bytes.size());

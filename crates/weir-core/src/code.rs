@@ -85,6 +85,8 @@ codes! {
     InvalidCursor = "INVALID_CURSOR", 400, 4400, false;
     /// The payload, body or frame is larger than the limit.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", 413, 4413, false;
+    /// The request's head is larger, or has more headers, than the limit.
+    HeadersTooLarge = "HEADERS_TOO_LARGE", 431, 4413, false;
     /// An event with this id and other content was published within the dedupe window.
     DuplicateEventId = "DUPLICATE_EVENT_ID", 409, 4409, false;
     /// What was asked for does not exist, or not for this caller.

@@ -4,7 +4,7 @@ use crate::access::Access;
 use crate::limits::{Connections, Gcra, Rate};
 use crate::projects::Projects;
 use crate::replay::Permits;
-use crate::session::Session;
+use crate::session::{Farewell, Session};
 use crate::{Caller, Error, pump, sessions::Sessions};
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_core::{Clock, Code, ConnectionId, CursorKey, ProjectId, RootSecret, TenantId};
-use weir_hub::{Dialect, Hub, Meter};
+use weir_hub::{Hub, Meter};
 use weir_log::{Durability, EventLog};
 use weir_store::Store;
 
@@ -106,9 +106,10 @@ impl Engine {
         let Parts { store, log, hub, clock, root, settings } = parts;
         let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
         let access = Access::load(store.clone(), &root, Arc::clone(&clock), &settings).await?;
+        let cursors = CursorKey::new(&root);
         let engine = Arc::new(Self {
-            projects: Projects::new(Arc::clone(&log), hub.clone()),
-            cursors: CursorKey::new(&root),
+            projects: Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes),
+            cursors,
             replays: Permits::new(settings.concurrent_replays),
             sessions: Sessions::default(),
             connections: Connections::default(),
@@ -167,10 +168,10 @@ impl Engine {
         self: &Arc<Self>,
         caller: &Arc<Caller>,
         id: ConnectionId,
-        dialect: Dialect,
+        farewell: Farewell,
     ) -> Result<Arc<Session>, Error> {
         let slot = self.connections.take(caller.place.tenant, caller.limits.connections)?;
-        let session = Arc::new(Session::new(Arc::clone(self), Arc::clone(caller), slot, id, dialect));
+        let session = Arc::new(Session::new(Arc::clone(self), Arc::clone(caller), slot, id, farewell));
         self.sessions.add(&session);
         Ok(session)
     }
@@ -217,7 +218,7 @@ impl Engine {
             tick.tick().await;
             self.sessions.close_expired(self.clock.now().minus(self.settings.jwt_leeway));
             if round.is_multiple_of(10) {
-                self.projects.sweep().await;
+                self.projects.sweep();
                 self.connections.sweep();
                 self.replays.sweep();
                 self.access.sweep().await;
@@ -225,17 +226,17 @@ impl Engine {
         }
     }
 
-    /// Closes every live session, spread over the time: with `farewell`'s words first, which name the
-    /// milliseconds after which to come back.
-    pub async fn drain(&self, over: Duration, farewell: impl Fn(Dialect, u64) -> Vec<u8>) {
+    /// Closes every live session, spread over the time, each told when to come back.
+    pub async fn drain(&self, over: Duration) {
         let sessions = self.sessions.all();
         let pause = over / u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
         let begun = tokio::time::Instant::now();
-        let error = Error::new(Code::Draining, "This node is shutting down; connect again.");
         for (i, session) in (0_u32..).zip(sessions) {
             tokio::time::sleep_until(begun + pause * i).await;
-            let after_ms = rand::random_range(100..2_000);
-            session.close(&error, Some(farewell(session.dialect, after_ms)));
+            let after = Duration::from_millis(rand::random_range(100..2_000));
+            session.close(
+                &Error::new(Code::Draining, "This node is shutting down; connect again.").after(after),
+            );
         }
     }
 

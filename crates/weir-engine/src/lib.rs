@@ -24,4 +24,4 @@ pub use error::Error;
 pub use publish::Published;
 pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
-pub use session::{Session, SubscribeError, Subscribed, Voice};
+pub use session::{Farewell, Session, SubscribeError, Subscribed, Voice};

@@ -1,36 +1,54 @@
 //! Which projects this node follows: watched in the log and open in the hub while they have
 //! subscribers, and for a while after, so that reconnecting clients find the ring warm.
 
-use crate::Error;
+use crate::{Error, encode};
 use dashmap::DashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
-use weir_core::{Code, Position, ProjectId, TenantId};
-use weir_hub::{Goodbye, Hub, Meter};
+use weir_core::{Code, CursorKey, Event, Position, ProjectId, TenantId};
+use weir_hub::{Goodbye, Hub, Message, Meter};
 use weir_log::{EventLog, Place};
 
 /// How long a project without subscribers stays open.
 const LINGER: Duration = Duration::from_secs(120);
 
 /// One followed project.
-#[derive(Debug)]
 pub(crate) struct Followed {
-    pub(crate) place: Place,
-    pub(crate) meter: Arc<Meter>,
+    place: Place,
+    meter: Arc<Meter>,
     users: AtomicU32,
-    state: Mutex<State>,
+    /// Opening happens once at a time; the others wait here.
+    opening: tokio::sync::Mutex<()>,
+    /// Orders what the feed brings against opening and closing. Never held across an await.
+    stage: Mutex<Stage>,
 }
 
-#[derive(Debug)]
-enum State {
+enum Stage {
     Closed,
-    Open { epoch: u64, idle_since: Instant },
+    /// Watched, but the hub has no ring yet: what the feed brings meanwhile waits here. The feed itself must
+    /// never wait, since the log may need it drained before the watch comes about.
+    Opening {
+        waiting: Vec<Arc<Event>>,
+        bytes: usize,
+    },
+    Open(Open),
+}
+
+struct Open {
+    epoch: u64,
+    /// The last sequence that the hub has. The feed may still hold items of an earlier watch.
+    last: u64,
+    idle_since: Instant,
+}
+
+impl Followed {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Held by a session while it has subscriptions; the project stays open as long as one exists.
-#[derive(Debug)]
 pub(crate) struct Use(Arc<Followed>);
 
 impl Drop for Use {
@@ -43,73 +61,122 @@ impl Drop for Use {
 pub(crate) struct Projects {
     log: Arc<dyn EventLog>,
     hub: Hub,
+    cursors: CursorKey,
+    /// Bytes of events that may wait for a project to be opened.
+    waiting_bytes: usize,
     all: DashMap<ProjectId, Arc<Followed>>,
 }
 
 impl Projects {
-    pub(crate) fn new(log: Arc<dyn EventLog>, hub: Hub) -> Self {
-        Self { log, hub, all: DashMap::new() }
+    pub(crate) fn new(log: Arc<dyn EventLog>, hub: Hub, cursors: CursorKey, waiting_bytes: usize) -> Self {
+        Self { log, hub, cursors, waiting_bytes, all: DashMap::new() }
     }
 
     /// Opens the project if it is not open, and keeps it open while the answer lives.
     pub(crate) async fn follow(&self, place: &Place) -> Result<Use, Error> {
         // The count rises under the map's lock, so the sweep never closes what is being opened.
-        let followed = {
+        let in_use = {
             let entry = self.all.entry(place.project).or_insert_with(|| {
                 Arc::new(Followed {
                     place: place.clone(),
                     meter: Arc::default(),
                     users: AtomicU32::new(0),
-                    state: Mutex::new(State::Closed),
+                    opening: tokio::sync::Mutex::new(()),
+                    stage: Mutex::new(Stage::Closed),
                 })
             });
             entry.users.fetch_add(1, Ordering::AcqRel);
             Use(Arc::clone(&entry))
         };
-        let mut state = followed.0.state.lock().await;
-        if matches!(*state, State::Closed) {
-            // The lock is held across both steps: the pump waits for it before it publishes, so the ring
-            // is there before the first event that follows on the watched position.
-            let at: Position = self.log.watch(place).await?;
-            self.hub.open_project(place.project, at, Arc::clone(&followed.0.meter));
-            *state = State::Open { epoch: at.epoch, idle_since: Instant::now() };
-        }
-        drop(state);
-        Ok(followed)
+        self.ensure_open(&in_use.0).await?;
+        Ok(in_use)
     }
 
-    /// The epoch under which the project is open, waiting while it is being opened. `None` when it is
-    /// not followed (any more).
-    pub(crate) async fn epoch(&self, project: ProjectId) -> Option<u64> {
-        let followed = Arc::clone(&*self.all.get(&project)?);
-        match *followed.state.lock().await {
-            State::Open { epoch, .. } => Some(epoch),
-            State::Closed => None,
+    async fn ensure_open(&self, followed: &Followed) -> Result<(), Error> {
+        let _one = followed.opening.lock().await;
+        if matches!(*followed.stage(), Stage::Open(_)) {
+            return Ok(());
+        }
+        *followed.stage() = Stage::Opening { waiting: Vec::new(), bytes: 0 };
+        match self.log.watch(&followed.place).await {
+            Ok(at) => self.open(followed, at),
+            Err(error) => {
+                *followed.stage() = Stage::Closed;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes the ring, then hands over what came after the watched position.
+    fn open(&self, followed: &Followed, at: Position) -> Result<(), Error> {
+        let mut stage = followed.stage();
+        let Stage::Opening { waiting, bytes } = std::mem::replace(&mut *stage, Stage::Closed) else {
+            return Err(interrupted("the feed ended while the project was being opened"));
+        };
+        if bytes > self.waiting_bytes {
+            self.log.unwatch(followed.place.project);
+            return Err(interrupted("more arrived while the project was being opened than may wait"));
+        }
+        let project = followed.place.project;
+        self.hub.open_project(project, at, Arc::clone(&followed.meter));
+        let mut open = Open { epoch: at.epoch, last: at.sequence, idle_since: Instant::now() };
+        self.publish(project, &waiting, &mut open);
+        *stage = Stage::Open(open);
+        Ok(())
+    }
+
+    /// Passes on what the feed brought for a project.
+    pub(crate) fn deliver(&self, project: ProjectId, events: Vec<Arc<Event>>) {
+        let Some(followed) = self.all.get(&project).map(|entry| Arc::clone(&entry)) else { return };
+        match &mut *followed.stage() {
+            Stage::Open(open) => self.publish(project, &events, open),
+            Stage::Opening { waiting, bytes } => {
+                *bytes += events.iter().map(|event| event.weight()).sum::<usize>();
+                if *bytes <= self.waiting_bytes {
+                    waiting.extend(events);
+                }
+            }
+            Stage::Closed => {}
+        }
+    }
+
+    fn publish(&self, project: ProjectId, events: &[Arc<Event>], open: &mut Open) {
+        let new = events.iter().filter(|event| event.sequence > open.last);
+        let messages: Arc<[Arc<Message>]> =
+            new.map(|event| encode::message(event, open.epoch, &self.cursors)).collect();
+        if let Some(message) = messages.last() {
+            open.last = message.position.sequence;
+            self.hub.publish(project, messages);
         }
     }
 
     /// The feed of this project broke: its subscribers are closed with a code that makes them resume.
-    pub(crate) async fn broken(&self, project: ProjectId) {
-        let Some(followed) = self.all.get(&project).map(|entry| Arc::clone(&entry)) else { return };
-        let mut state = followed.state.lock().await;
-        *state = State::Closed;
-        self.hub.close_project(project, resume_elsewhere());
+    pub(crate) fn broken(&self, project: ProjectId) {
+        if let Some(followed) = self.all.get(&project).map(|entry| Arc::clone(&entry)) {
+            let mut stage = followed.stage();
+            *stage = Stage::Closed;
+            self.hub.close_project(project, resume_elsewhere());
+        }
     }
 
     /// Closes projects that nobody has used for a while.
-    pub(crate) async fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let all: Vec<_> = self.all.iter().map(|entry| Arc::clone(&entry)).collect();
         for followed in all {
             let project = followed.place.project;
-            let mut state = followed.state.lock().await;
-            let State::Open { idle_since, .. } = &mut *state else {
-                self.forget(project);
-                continue;
+            let mut stage = followed.stage();
+            let idle = match &mut *stage {
+                Stage::Opening { .. } => false,
+                Stage::Closed => true,
+                Stage::Open(open) => {
+                    if followed.users.load(Ordering::Acquire) > 0 {
+                        open.idle_since = Instant::now();
+                    }
+                    open.idle_since.elapsed() > LINGER
+                }
             };
-            if followed.users.load(Ordering::Acquire) > 0 {
-                *idle_since = Instant::now();
-            } else if idle_since.elapsed() > LINGER && self.forget(project) {
-                *state = State::Closed;
+            if idle && self.forget(project) && matches!(*stage, Stage::Open(_)) {
+                *stage = Stage::Closed;
                 self.log.unwatch(project);
                 self.hub.close_project(project, resume_elsewhere());
             }
@@ -124,15 +191,23 @@ impl Projects {
 
     /// Events delivered so far by project, for metering: (tenant, project, meter).
     pub(crate) fn meters(&self) -> Vec<(TenantId, ProjectId, Arc<Meter>)> {
-        self.all
-            .iter()
-            .map(|entry| (entry.place.tenant, entry.place.project, Arc::clone(&entry.meter)))
-            .collect()
+        let meter = |followed: &Followed| {
+            (followed.place.tenant, followed.place.project, Arc::clone(&followed.meter))
+        };
+        self.all.iter().map(|entry| meter(&entry)).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
+}
+
+fn interrupted(why: &str) -> Error {
+    let mut error =
+        Error::new(Code::EventLogUnavailable, "The live feed could not be followed just now; try again.")
+            .after(Duration::from_secs(1));
+    error.internal = Some(why.to_owned());
+    error
 }
 
 fn resume_elsewhere() -> Goodbye {

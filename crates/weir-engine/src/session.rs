@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
 use weir_core::{Code, ConnectionId, Cursor, Pattern, Position};
-use weir_hub::{Attach, Attached, Conn, Dialect, Goodbye, Message, NotCovered};
+use weir_hub::{Attach, Attached, Conn, Goodbye, Message, NotCovered};
 use weir_log::{LogError, Page, ReadQuery};
 
 /// Events and bytes of one read while catching up: small enough to be interleaved fairly.
@@ -35,12 +35,14 @@ pub trait Voice: Send + Sync + 'static {
     fn gap(&self, gap: &Gap) -> Vec<u8>;
 }
 
+/// How a transport words the end of a connection. `DRAINING` comes with the time after which to come back.
+pub type Farewell = fn(&Error) -> Vec<u8>;
+
 /// One live, authenticated connection.
 pub struct Session {
     /// Its public name.
     pub id: ConnectionId,
-    /// How it is written to.
-    pub dialect: Dialect,
+    farewell: Farewell,
     engine: Arc<Engine>,
     conn: OnceLock<Conn>,
     inner: Mutex<Inner>,
@@ -67,11 +69,11 @@ impl Session {
         caller: Arc<Caller>,
         slot: ConnectionSlot,
         id: ConnectionId,
-        dialect: Dialect,
+        farewell: Farewell,
     ) -> Self {
         Self {
             id,
-            dialect,
+            farewell,
             engine,
             conn: OnceLock::new(),
             publish_rate: Gcra::new(Rate { per_second: caller.limits.publish_per_second }),
@@ -149,8 +151,13 @@ impl Session {
         }
     }
 
-    /// Ends the connection. Revoked access discards what is still queued for it.
-    pub fn close(&self, error: &Error, text: Option<Vec<u8>>) {
+    /// Ends the connection, saying why in its own words. Revoked access discards what is still queued.
+    pub fn close(&self, error: &Error) {
+        self.close_saying(error, (self.farewell)(error));
+    }
+
+    /// Ends the connection with other last words.
+    pub fn close_saying(&self, error: &Error, text: Vec<u8>) {
         let discard = matches!(
             error.code,
             Code::TenantSuspended
@@ -160,7 +167,7 @@ impl Session {
                 | Code::InsufficientScope
         );
         let goodbye = Goodbye {
-            text: text.map(Bytes::from),
+            text: Some(text.into()),
             code: error.code.close_code(),
             reason: error.code.as_str().to_owned(),
             discard,

@@ -59,7 +59,7 @@ impl Sessions {
             if session.caller().expires_at.is_some_and(|when| when <= now) {
                 let error =
                     Error::new(Code::ExpiredToken, "The credentials of this connection have expired.");
-                session.close(&error, None);
+                session.close(&error);
             }
         }
     }

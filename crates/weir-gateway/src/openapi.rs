@@ -1,8 +1,11 @@
 //! The OpenAPI document, generated from the handlers.
 
 use crate::rest::{events, replay, tickets, topics};
+use serde_json::json;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
+use weir_core::Code;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +30,18 @@ impl Modify for Schemes {
         components.add_security_scheme("bearer", bearer);
         let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
         components.add_security_scheme("api_key", header);
+        // For the page at /docs: the closed list of error codes.
+        let codes = Code::ALL.iter().map(|code| {
+            json!({
+                "code": code,
+                "http_status": code.http_status(),
+                "close_code": code.close_code(),
+                "retryable": code.retryable(),
+                "meaning": code.meaning().trim(),
+            })
+        });
+        let codes = Extensions::builder().add("x-error-codes", codes.collect::<Vec<_>>()).build();
+        document.extensions.get_or_insert_default().merge(codes);
     }
 }
 

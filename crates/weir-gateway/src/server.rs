@@ -6,7 +6,7 @@
 
 use crate::error::Failure;
 use crate::sse;
-use crate::state::Gateway;
+use crate::state::{Gateway, Settings};
 use axum::Router;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Request};
@@ -25,6 +25,8 @@ use weir_engine::Error;
 
 /// The request lines of an event stream, up to where the path ends.
 const EVENT_STREAMS: [&[u8]; 4] = [b"GET /sse?", b"GET /sse ", b"GET /v1/sse?", b"GET /v1/sse "];
+/// Of RFC 9113, section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Between two looks at a request line that arrives in pieces.
 const TRICKLE: Duration = Duration::from_millis(10);
 
@@ -75,10 +77,10 @@ pub async fn serve(
         let stop = server.stop.clone();
         server.connections.spawn(async move {
             let _ = socket.set_nodelay(true);
-            if streams && is_event_stream(&socket, gateway.settings.header_timeout).await {
-                event_stream(socket, &gateway).await;
-            } else {
-                serve_http(&http, socket, router, stop).await;
+            match recognize(&socket, streams, gateway.settings.header_timeout).await {
+                Some(Kind::EventStream) => event_stream(socket, &gateway).await,
+                Some(Kind::Http) => serve_http(&http, socket, router, stop).await,
+                None => {}
             }
         });
     }
@@ -120,26 +122,34 @@ async fn serve_http(
     let _ = connection.await;
 }
 
-/// Looks at the first bytes without taking them.
-async fn is_event_stream(socket: &TcpStream, limit: Duration) -> bool {
+/// Who is to serve a connection.
+enum Kind {
+    Http,
+    EventStream,
+}
+
+/// Looks at the first bytes without taking them. `None` when none came in time: hyper starts its own
+/// clock only once it knows the version of HTTP, so a silent client would stay for ever.
+async fn recognize(socket: &TcpStream, streams: bool, limit: Duration) -> Option<Kind> {
     let look = async {
-        let mut start = [0; 12];
+        let mut start = [0; 24];
         loop {
             let seen = match socket.peek(&mut start).await {
-                Ok(0) | Err(_) => return false,
+                Ok(0) | Err(_) => return None,
                 Ok(seen) => &start[..seen],
             };
-            if EVENT_STREAMS.iter().any(|line| seen.starts_with(line)) {
-                return true;
+            if streams && EVENT_STREAMS.iter().any(|line| seen.starts_with(line)) {
+                return Some(Kind::EventStream);
             }
-            if !EVENT_STREAMS.iter().any(|line| line.starts_with(seen)) {
-                return false;
+            let undecided = |line: &&[u8]| line.len() > seen.len() && line.starts_with(seen);
+            if !undecided(&HTTP2_PREFACE) && !(streams && EVENT_STREAMS.iter().any(undecided)) {
+                return Some(Kind::Http);
             }
             // Peeking is always ready now, so there is nothing to wait for but time.
             tokio::time::sleep(TRICKLE).await;
         }
     };
-    tokio::time::timeout(limit, look).await.unwrap_or(false)
+    tokio::time::timeout(limit, look).await.ok().flatten()
 }
 
 async fn event_stream(mut socket: TcpStream, gateway: &Arc<Gateway>) {
@@ -147,7 +157,7 @@ async fn event_stream(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     let head = read_head(&mut socket, settings.header_bytes);
     let Ok(Ok(head)) = tokio::time::timeout(settings.header_timeout, head).await else { return };
     let id = RequestId::new();
-    let parsed = parse_head(&head, settings.headers, id);
+    let parsed = parse_head(&head, settings, id);
     let id = parsed.as_ref().map_or(id, |parts| crate::extract::request_id(parts));
     let accepted = match parsed {
         Ok(parts) => sse::accept(gateway, &parts).await,
@@ -177,17 +187,24 @@ async fn read_head(socket: &mut TcpStream, limit: usize) -> io::Result<Vec<u8>> 
     }
 }
 
-fn parse_head(head: &[u8], max_headers: usize, id: RequestId) -> Result<Parts, Error> {
-    let malformed = || {
+fn parse_head(head: &[u8], settings: &Settings, id: RequestId) -> Result<Parts, Error> {
+    let malformed = || Error::new(Code::InvalidRequest, "The request head is not HTTP/1.1.");
+    let too_large = || {
+        let (bytes, count) = (settings.header_bytes, settings.headers);
         Error::new(
-            Code::InvalidRequest,
-            "The request head is not HTTP/1.1, too large, or has too many headers.",
+            Code::HeadersTooLarge,
+            format!("The request head may have {bytes} bytes and {count} headers."),
         )
     };
-    let mut headers = vec![httparse::EMPTY_HEADER; max_headers];
+    if head.len() > settings.header_bytes {
+        return Err(too_large());
+    }
+    let mut headers = vec![httparse::EMPTY_HEADER; settings.headers];
     let mut parsed = httparse::Request::new(&mut headers);
-    if !parsed.parse(head).is_ok_and(|status| status.is_complete()) {
-        return Err(malformed());
+    match parsed.parse(head) {
+        Ok(status) if status.is_complete() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
+        _ => return Err(malformed()),
     }
     // `>` is part of patterns and may not stand in a URI as it is, but is typed into shells all the same.
     let path = parsed.path.unwrap_or("/").replace('>', "%3E");

@@ -52,7 +52,7 @@ pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Acce
     let start = start(parts, &query)?;
     let caller = gateway.engine.authenticate(presented).await?;
     gateway.engine.check_wish(&caller, &patterns, &start)?;
-    let session = gateway.engine.open_session(&caller, ConnectionId::new(), Dialect::Sse)?;
+    let session = gateway.engine.open_session(&caller, ConnectionId::new(), farewell)?;
     Ok(Accepted {
         gateway: Arc::clone(gateway),
         session,
@@ -201,6 +201,13 @@ impl weir_engine::Voice for Voice {
     }
 }
 
+/// The last event of a stream that the engine ends.
+fn farewell(reason: &Error) -> Vec<u8> {
+    let retry = reason.retry_after.map(|after| format!("retry: {}\n", after.as_millis())).unwrap_or_default();
+    let data = serde_json::json!({ "error": object(reason, RequestId::new()) });
+    format!("{retry}event: error\ndata: {data}\n\n").into_bytes()
+}
+
 /// Subscribes; an error that comes before the head is an HTTP answer, a later one an event.
 async fn run(session: Arc<Session>, request: RequestId, begin: Begin) {
     let Begin { wish: (patterns, start), head, opened } = begin;
@@ -210,17 +217,16 @@ async fn run(session: Arc<Session>, request: RequestId, begin: Begin) {
     let Err(SubscribeError::Refused(error) | SubscribeError::Interrupted(error)) = subscribed else { return };
     match voice.take_first() {
         Some((_, Some(opened))) => {
-            session.close(&error, None);
+            session.close_saying(&error, Vec::new());
             let _ = opened.send(Err(error));
         }
         Some((_, None)) => {
             let answer = Failure::new(error.clone(), request).raw();
-            session.close(&error, Some(answer));
+            session.close_saying(&error, answer);
         }
         None => {
             report(&error, request);
-            let data = serde_json::json!({ "error": object(&error, request) });
-            session.close(&error, Some(format!("event: error\ndata: {data}\n\n").into_bytes()));
+            session.close(&error);
         }
     }
 }

@@ -1,12 +1,11 @@
 //! What every handler can reach.
 
 use crate::metrics::Metrics;
-use crate::ws::{Dispatchers, reconnect};
+use crate::ws::Dispatchers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_engine::Engine;
-use weir_hub::Dialect;
 
 /// Sizes and times of the protocols.
 #[derive(Clone, Debug)]
@@ -54,15 +53,6 @@ impl Gateway {
     /// From now on readiness says no and new live connections are refused.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);
-    }
-
-    /// Closes the live connections, spread over the time, each told to come back after a moment.
-    pub async fn drain(&self, over: Duration) {
-        let farewell = |dialect, after_ms: u64| match dialect {
-            Dialect::WebSocket => reconnect(after_ms),
-            Dialect::Sse => format!("retry: {after_ms}\n\n").into_bytes(),
-        };
-        self.engine.drain(over, farewell).await;
     }
 
     pub(crate) fn is_draining(&self) -> bool {

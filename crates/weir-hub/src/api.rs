@@ -117,7 +117,8 @@ pub trait Listener: Send + Sync + 'static {
         drop(bytes);
         true
     }
-    /// All bytes of the last [`Hub::send`](crate::Hub::send) or [`Hub::send_messages`](crate::Hub::send_messages) with `notify` are in the kernel.
+    /// All bytes of a [`Hub::send`](crate::Hub::send) or
+    /// [`Hub::send_messages`](crate::Hub::send_messages) with `notify` are in the kernel.
     fn drained(&self);
     /// The connection is gone. Comes once, last.
     fn closed(&self, closed: Closed);
@@ -169,12 +170,11 @@ pub struct NewConnection {
 /// ring messages, and from then on the connection is live: no hole, no repetition, no reordering. If it
 /// does not, nothing happens but the answer [`NotCovered`].
 ///
-/// LEAD'S ADDITION, PLEASE IMPLEMENT: a position with `check == 0` and `sequence > 0` comes from the engine, which has
-/// just read the log: epoch must fit, the check is not compared and the sequence need not be an event of the ring
-/// (the last one read may not have matched, or is of the floor). It is covered when `floor <= sequence <= head`. When
-/// it is *ahead* of the shard's head (the log was read faster than the feed arrived), the attach is parked in the
-/// project and decided again after each publish, until the head reaches it (dropped with the connection; answered
-/// `NotCovered` when the project is closed or reopened).
+/// A position with a check of 0 and a sequence above 0 is trusted: the engine has just read the log up to
+/// there. Only its epoch must fit, and it need not be the place of an event: it is covered from the
+/// ring's floor to its head. When it is ahead of the head (the log was read faster than the feed came),
+/// the attach waits in the project until the head has reached it. Later calls for the same connection do
+/// not wait with it. It is answered [`NotCovered`] when the project is closed or opened anew.
 pub struct Attach {
     /// Whose order. All subscriptions of one connection are of one project.
     pub project: ProjectId,

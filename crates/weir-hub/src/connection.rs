@@ -43,6 +43,8 @@ pub struct Connection {
     pub pinged: bool,
     /// Its listener has enough for now.
     pub paused: bool,
+    /// An attach of it is parked in a project.
+    pub parked: bool,
     /// It waits for another turn in this shard's list.
     pub waiting: bool,
 }

@@ -2,7 +2,7 @@
 
 use crate::index::Index;
 use crate::ring::Ring;
-use crate::{Message, Meter};
+use crate::{Attach, Conn, Message, Meter};
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_core::{Pattern, ProjectId};
@@ -17,6 +17,8 @@ pub struct Project {
     pub sets: HashMap<Arc<[Pattern]>, u32>,
     /// Published, and not yet in the ring or sent, with their weight.
     pub pending: Vec<(Arc<[Arc<Message>]>, usize)>,
+    /// Attaches from a position that the head has not reached yet.
+    pub parked: Vec<(Conn, Attach)>,
 }
 
 /// Connections of one project with the same patterns.

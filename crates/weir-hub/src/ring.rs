@@ -92,11 +92,19 @@ impl Ring {
         self.entries.range(first..)
     }
 
+    /// Whether a trusted position, one without a check, is ahead of the head.
+    pub const fn is_behind(&self, after: Position) -> bool {
+        after.check == 0 && after.epoch == self.head.epoch && after.sequence > self.head.sequence
+    }
+
     /// Checks that everything after a position is held: it must be exactly the floor or an event in
-    /// the ring, with its epoch and check. `None` is the head.
+    /// the ring, with its epoch and check, or a trusted one between them. `None` is the head.
     pub fn locate(&self, after: Option<Position>) -> Result<Position, NotCovered> {
         let Some(after) = after else { return Ok(self.head) };
-        let known = after == self.floor || after == self.head || {
+        let held = self.floor.sequence..=self.head.sequence;
+        let trusted = after.check == 0 && after.sequence > 0;
+        let known = trusted && after.epoch == self.head.epoch && held.contains(&after.sequence);
+        let known = known || after == self.floor || after == self.head || {
             let at = self.entries.binary_search_by_key(&after.sequence, Entry::sequence);
             at.is_ok_and(|at| self.entries[at].message.position == after)
         };
@@ -140,6 +148,14 @@ mod tests {
         for beyond in [0, 1, 6, 13] {
             assert_eq!(ring.locate(Some(position(beyond))), unknown);
         }
+        for trusted in [2, 3, 11, 12] {
+            let trusted = Position { check: 0, ..position(trusted) };
+            assert_eq!(ring.locate(Some(trusted)), Ok(trusted));
+        }
+        assert_eq!(ring.locate(Some(Position { check: 0, ..position(1) })), unknown);
+        let ahead = Position { check: 0, ..position(13) };
+        assert_eq!(ring.locate(Some(ahead)), unknown);
+        assert!(ring.is_behind(ahead) && !ring.is_behind(Position { epoch: 8, ..ahead }));
         assert_eq!(ring.locate(Some(Position { check: 1, ..position(5) })), unknown);
         assert_eq!(ring.locate(Some(Position { epoch: 8, ..position(5) })), unknown);
         let held: Vec<u64> = ring.after(5).map(Entry::sequence).collect();

@@ -180,7 +180,7 @@ fn attach_answers_what_it_does_not_cover() {
     assert_eq!(world.attach(conn, &["a"], Some(position(38))), floor, "before the floor");
     assert_eq!(world.attach(conn, &["a"], Some(position(43))), floor, "no such event");
     assert_eq!(world.attach(conn, &["a"], Some(position(62))), floor, "ahead of the head");
-    assert_eq!(world.attach(conn, &["a"], Some(Position { check: 0, ..position(50) })), floor, "rewritten");
+    assert_eq!(world.attach(conn, &["a"], Some(Position { check: 1, ..position(50) })), floor, "rewritten");
     assert_eq!(world.attach(conn, &["a"], Some(Position { epoch: 2, ..position(50) })), floor, "epoch");
     assert_eq!(world.attach(conn, &["a"], Some(position(54))), Ok(Attached { head: position(60) }));
     assert_eq!([client.sequence(), client.sequence(), client.sequence()], [56, 58, 60]);
@@ -191,6 +191,35 @@ fn attach_answers_what_it_does_not_cover() {
     assert!(matches!(client.read(), Read1::Close(4404, _)));
     let (_ear, third, _client) = world.connect(Dialect::WebSocket);
     assert_eq!(world.attach(third, &["a"], None), Err(NotCovered { floor: None }));
+}
+
+#[test]
+fn an_attach_ahead_of_the_feed_waits_for_it() {
+    let world = World::new(config());
+    let trusted = |sequence| Some(Position { epoch: 1, sequence, check: 0 });
+    world.publish(vec![message(1, "a", 5), message(3, "a", 5)]);
+    let (_ear, conn, mut client) = world.connect(Dialect::WebSocket);
+    assert!(world.attach(conn, &["a"], trusted(2)).is_ok(), "between two events");
+    assert_eq!(client.sequence(), 3);
+    let (_ear, ahead, mut client) = world.connect(Dialect::WebSocket);
+    let parked = world.begin_attach(ahead, &["a"], trusted(6));
+    let (lost_ear, lost, lost_client) = world.connect(Dialect::WebSocket);
+    let lost_parked = world.begin_attach(lost, &["a"], trusted(100));
+    let refused = world.begin_attach(ahead, &["b"], trusted(200));
+    world.publish(vec![message(5, "a", 5)]);
+    world.settle();
+    assert!(parked.try_recv().is_err(), "5 is not 6");
+    world.publish(vec![message(6, "a", 5), message(7, "a", 5)]);
+    let head = parked.recv_timeout(PATIENCE).expect("an outcome").expect("covered").head;
+    assert_eq!(head, position(7));
+    world.publish(vec![message(8, "a", 5)]);
+    assert_eq!([client.sequence(), client.sequence()], [7, 8]);
+    drop(lost_client);
+    lost_ear.closed();
+    assert!(lost_parked.recv_timeout(PATIENCE).is_err(), "dropped with its connection");
+    world.hub.open_project(world.project, position(50), world.meter.clone());
+    let floor = Some(position(50));
+    assert_eq!(refused.recv_timeout(PATIENCE), Ok(Err(NotCovered { floor })));
 }
 
 #[test]

@@ -7,6 +7,9 @@
 //! where `MyBackend` implements [`Backend`]. The suite never assumes that sequences follow on each
 //! other without a gap, and never that two projects share an order.
 
+// This is test code, although other crates must be able to build it.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod append;
 mod feed;
 mod model;

@@ -14,6 +14,8 @@ mod replay;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]
+mod sdk;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod tickets;

@@ -30,7 +30,7 @@ async fn metrics_count_and_hold_no_secret() {
     app.api(&tenant.api_key).publish("a", &json!(1)).await;
     ws.event().await;
     let metrics = app.nodes[0].metrics().await;
-    assert_eq!(metrics.sum("weir_connections", &["transport=\"websocket\""]), Some(1.0));
+    assert_eq!(metrics.sum("weir_connections", &["transport=\"ws\""]), Some(1.0));
     assert_eq!(metrics.sum("weir_events_delivered_total", &[]), Some(1.0));
     let published = ["route=\"/v1/events\"", "method=\"POST\"", "status=\"201\""];
     assert_eq!(metrics.sum("weir_http_requests_total", &published), Some(1.0), "{}", metrics.text());
@@ -59,7 +59,8 @@ async fn the_api_describes_itself() {
 
 #[tokio::test]
 async fn an_orderly_stop_tells_clients_to_come_back_and_ends_with_status_0() {
-    let mut app = TestApp::start_with(&[("WEIR_LIMITS_DRAIN", "2s")]).await;
+    let mut app =
+        TestApp::start_with(&[("WEIR_LIMITS_DRAIN", "3s"), ("WEIR_LIMITS_DRAIN_SPREAD", "1s")]).await;
     let tenant = app.tenant().await;
     let api = app.api(&tenant.api_key);
     let mut ws = app.ws(&tenant.api_key).await;

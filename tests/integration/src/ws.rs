@@ -247,7 +247,7 @@ async fn refused_requests_leave_the_connection_open() {
         (json!({"type": "subscribe", "topics": many}), "PROJECT_LIMIT_EXCEEDED"),
         (json!({"type": "publish", "topic": "a.*", "payload": 1}), "INVALID_TOPIC"),
         (json!({"type": "publish", "topic": "a", "payload": 1, "event_id": "a b"}), "INVALID_REQUEST"),
-        (json!({"type": "refresh", "token": "nonsense"}), "INVALID_TOKEN"),
+        (json!({"type": "refresh", "token": "non.sen.se"}), "INVALID_TOKEN"),
     ] {
         let answer = ws.ask(request.clone()).await;
         assert_eq!((&answer["type"], &answer["error"]["code"]), (&json!("error"), &json!(code)), "{request}");
@@ -310,7 +310,7 @@ async fn a_connection_ends_when_its_token_does() {
     let app = TestApp::start_with(&[("WEIR_LIMITS_JWT_LEEWAY", "0s")]).await;
     let tenant = app.tenant().await;
     let token = tenant.sign(&json!({"sub": "u", "exp": now() + 2, "subscribe": [">"], "publish": []}));
-    let ws = app.ws(&token).await;
-    assert_eq!(ended(ws).await, (json!("EXPIRED_TOKEN"), Some(4407)));
+    let (_, ended) = app.ws(&token).await.end().await;
+    assert_eq!((ended.code, ended.reason.as_str()), (Some(4407), "EXPIRED_TOKEN"));
     app.finish().await;
 }

@@ -103,7 +103,8 @@ async fn validates(world: &mut World, usage: Usage) -> TestCaseResult {
     if edited[at] != usage.put && edited[at] != '_' {
         edited[at] = usage.put;
         let edited: String = edited.into_iter().collect();
-        for text in [edited.clone(), mended(&edited)] {
+        let checksum = at >= edited.len() - 6;
+        for text in [Some(edited.clone()), (!checksum).then(|| mended(&edited))].into_iter().flatten() {
             let refused = world.app.api_at(usage.node, &text).post("/v1/events", &event).await;
             prop_assert_eq!(refused.status, 401);
             let code = refused.body["error"]["code"].as_str().unwrap_or_default().to_owned();

@@ -88,7 +88,7 @@ struct Replay {
 
 fn replay() -> impl Strategy<Value = Replay> {
     let from = prop_oneof![Just(From::Cursor), Just(From::Sequence), Just(From::Time)];
-    (vec(crowded(), 1..24), vec(pattern(), 1..4), from, any::<Index>(), 1..10_usize)
+    (vec(crowded(), 1..16), vec(pattern(), 1..4), from, any::<Index>(), 1..10_usize)
         .prop_map(|(topics, patterns, from, at, limit)| Replay { topics, patterns, from, at, limit })
 }
 

@@ -411,11 +411,11 @@ impl Engine {
     async fn enforce(self: Arc<Self>, tenant: TenantId) {
         for session in self.sessions.of(tenant) {
             match self.access.again(Stands::of(&session.caller())).await {
-                Err(error) => session.close(&error, None),
+                Err(error) => session.close(&error),
                 // In a task of its own: a session that is catching up must not hold up the others.
                 Ok(caller) => self.spawn(async move {
                     if let Err(error) = session.reauthorize(caller).await {
-                        session.close(&error, None);
+                        session.close(&error);
                     }
                 }),
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use weir_core::{Code, ConnectionId, RequestId};
 use weir_engine::{Caller, Credentials, Error, Session, SubscribeError};
-use weir_hub::{Closed, Conn, Dialect, Goodbye, Listener};
+use weir_hub::{Closed, Conn, Goodbye, Listener};
 
 /// Bytes of frames of one connection that may be in work: beyond it the socket is not read.
 const ALLOWANCE: usize = 256 << 10;
@@ -82,7 +82,7 @@ impl Connection {
 
     /// Makes the session and says hello.
     fn authenticated(&self, caller: &Arc<Caller>) -> Result<(), Error> {
-        let session = self.gateway.engine.open_session(caller, self.id, Dialect::WebSocket)?;
+        let session = self.gateway.engine.open_session(caller, self.id, frames::farewell)?;
         if self.session.set(Arc::clone(&session)).is_err() {
             session.closed();
             return Err(Error::new(

@@ -140,7 +140,7 @@ pub(super) enum ServerFrame<'a> {
         expires_at: Option<Timestamp>,
     },
     Reconnect {
-        after_ms: u64,
+        after_ms: u128,
     },
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,9 +177,12 @@ impl ServerFrame<'_> {
     }
 }
 
-/// The announcement that this node is about to close the connection.
-pub(crate) fn reconnect(after_ms: u64) -> Vec<u8> {
-    ServerFrame::Reconnect { after_ms }.text()
+/// The last frame of a connection that the engine ends.
+pub(super) fn farewell(reason: &Error) -> Vec<u8> {
+    match (reason.code, reason.retry_after) {
+        (Code::Draining, Some(after)) => ServerFrame::Reconnect { after_ms: after.as_millis() }.text(),
+        _ => error(None, reason, RequestId::new()),
+    }
 }
 
 /// The answer to a frame that failed.

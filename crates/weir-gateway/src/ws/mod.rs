@@ -6,7 +6,6 @@ mod dispatch;
 mod frames;
 
 pub(crate) use dispatch::Dispatchers;
-pub(crate) use frames::reconnect;
 
 use crate::credentials;
 use crate::error::Failure;

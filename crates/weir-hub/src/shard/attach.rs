@@ -23,6 +23,12 @@ impl Shard {
             tracing::error!(project = %id, "a connection of one project was attached to another");
             return done(Err(NotCovered { floor: None }));
         }
+        if after.is_some_and(|after| self.projects[project as usize].ring.is_behind(after)) {
+            let attach = Attach { project: id, patterns, after, preface, done };
+            self.projects[project as usize].parked.push((conn, attach));
+            self.conns[slot as usize].parked = true;
+            return;
+        }
         let start = match self.projects[project as usize].ring.locate(after) {
             Ok(start) => start,
             Err(not_covered) => return done(Err(not_covered)),
@@ -46,6 +52,33 @@ impl Shard {
         }
         self.pump(slot);
         done(Ok(Attached { head }));
+    }
+
+    /// Decides the parked attaches that the head has reached.
+    pub(super) fn release_parked(&mut self, project: u32) {
+        let here = &mut self.projects[project as usize];
+        let ring = &here.ring;
+        let is_reached = |(_, attach): &mut (Conn, Attach)| attach.after.is_none_or(|at| !ring.is_behind(at));
+        let reached: Vec<_> = here.parked.extract_if(.., is_reached).collect();
+        reached.into_iter().for_each(|(conn, attach)| self.attach(conn, attach));
+    }
+
+    /// Answers the parked attaches: the position they wait for will not come.
+    pub(super) fn refuse_parked(&mut self, project: u32, floor: Option<Position>) {
+        for (_, attach) in std::mem::take(&mut self.projects[project as usize].parked) {
+            (attach.done)(Err(NotCovered { floor }));
+        }
+    }
+
+    /// Drops the parked attaches of a connection that ends.
+    pub(super) fn unpark(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if std::mem::take(&mut conn.parked) {
+            let key = (slot, conn.generation);
+            for (_, project) in &mut self.projects {
+                project.parked.retain(|(conn, _)| (conn.slot, conn.generation) != key);
+            }
+        }
     }
 
     /// The first subscription: the connection is simply behind, at its start in the ring, and catches up.

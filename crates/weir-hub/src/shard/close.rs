@@ -45,6 +45,7 @@ impl Shard {
         }
         let discard = farewell.discard || !self.settle(slot);
         self.leave(slot);
+        self.unpark(slot);
         let deadline = self.now.wrapping_add(self.times.close_timeout);
         let conn = &mut self.conns[slot as usize];
         conn.phase = Phase::Closing;
@@ -135,6 +136,7 @@ impl Shard {
     /// Forgets a connection and closes its socket.
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave(slot);
+        self.unpark(slot);
         let mut conn = self.conns.remove(slot as usize);
         if conn.backlog.is_some() {
             self.lagging -= 1;

@@ -77,6 +77,7 @@ impl Shard {
             phase: Phase::Open,
             pinged: false,
             paused: false,
+            parked: false,
             waiting: false,
         }) as u32;
         let key = (slot, self.next_generation);
@@ -170,6 +171,7 @@ impl Shard {
                 index: crate::index::Index::default(),
                 sets: HashMap::new(),
                 pending: Vec::new(),
+                parked: Vec::new(),
             };
             let slot = self.projects.insert(project) as u32;
             self.by_id.insert(id, slot);
@@ -184,6 +186,7 @@ impl Shard {
         if project.ring.head() != at {
             self.ring_bytes -= project.ring.bytes();
             project.ring = Ring::new(at);
+            self.refuse_parked(slot, Some(at));
             self.end_overrun(slot);
         }
     }
@@ -191,6 +194,7 @@ impl Shard {
     fn close_project(&mut self, id: ProjectId, goodbye: &Goodbye) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
         self.pass(slot);
+        self.refuse_parked(slot, None);
         let farewell = Farewell::from(goodbye);
         for member in self.members_of(slot) {
             self.begin_close(member, &farewell);

@@ -176,6 +176,7 @@ impl Shard {
             here.pending = pending;
         }
         self.bound_rings();
+        self.release_parked(project);
     }
 
     /// Finds the groups of a message.
@@ -183,7 +184,8 @@ impl Shard {
         let here = &self.projects[project as usize];
         let last = pass.slice.last().map_or_else(|| here.ring.head(), |last| last.position);
         if message.position.epoch != last.epoch || message.position.sequence <= last.sequence {
-            tracing::warn!(project = %here.id, position = ?message.position, ?last, "a message that does not follow is ignored");
+            let position = message.position;
+            tracing::warn!(project = %here.id, ?position, ?last, "a message that does not follow is ignored");
             return;
         }
         let number = pass.slice.len() as u32;

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   keyspace  key                            value
-//!   events    project 16 · sequence 8        an event, see below
-//!   topics    project 16 · topic             version · sequence 8 · check 4 · published_at 8
-//!   projects  project 16                     version · tenant 16 · floor 8 · reclaimed 8 ·
+//!   projects  id of the project 16           version · number 4 · tenant 16 · floor 8 · reclaimed 8 ·
 //!                                            sequence 8 · check 4 · latest 8
-//!   ids       project 16 · id                version · sequence 8 · check 4 · published_at 8 · fingerprint 8
-//!   expiry    published_at 8 · project 16 ·  keys of `ids` entries written together, each after its
+//!   events    number 4 · sequence 8          an event, see below
+//!   topics    number 4 · topic               version · sequence 8 · check 4 · published_at 8
+//!   ids       number 4 · id                  version · sequence 8 · check 4 · published_at 8 · fingerprint 8
+//!   expiry    published_at 8 · number 4 ·    keys of `ids` entries written together, each after its
 //!             sequence 8                     length 2
 //!   meta      "epoch"                        version · epoch 8
 //!
@@ -16,7 +16,8 @@
 //!             name, value) · payload
 //! ```
 //! `latest` is the greatest `published_at` in the project so far: it never sinks, whatever the clocks
-//! did, so a time is found by binary search.
+//! did, so a time is found by binary search. A project's number is its own in this log only: short
+//! keys of up to 20 bytes stand in the nodes of the store's tables, longer ones behind a pointer.
 
 use crate::{LogError, Record};
 use bytes::Bytes;
@@ -28,30 +29,33 @@ use weir_core::{Event, EventId, Payload, ProjectId, TenantId, Timestamp, Topic};
 const VERSION: u8 = 1;
 const FIXED: usize = 29;
 
-pub(super) fn event_key(project: ProjectId, sequence: u64) -> [u8; 24] {
-    let mut key = [0; 24];
-    key[..16].copy_from_slice(project.uuid().as_bytes());
-    key[16..].copy_from_slice(&sequence.to_be_bytes());
+/// The bytes of a project's number at the front of a key.
+pub(super) const NUMBER: usize = 4;
+
+pub(super) fn event_key(project: u32, sequence: u64) -> [u8; NUMBER + 8] {
+    let mut key = [0; NUMBER + 8];
+    key[..NUMBER].copy_from_slice(&project.to_be_bytes());
+    key[NUMBER..].copy_from_slice(&sequence.to_be_bytes());
     key
 }
 
 /// The key of a topic or of an id in a project.
-pub(super) fn name_key(project: ProjectId, name: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(16 + name.len());
-    key.extend_from_slice(project.uuid().as_bytes());
+pub(super) fn name_key(project: u32, name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(NUMBER + name.len());
+    key.extend_from_slice(&project.to_be_bytes());
     key.extend_from_slice(name.as_bytes());
     key
 }
 
 /// The key that sorts after every name of the project.
-pub(super) fn names_end(project: ProjectId) -> Vec<u8> {
-    let mut key = project.uuid().as_bytes().to_vec();
+pub(super) fn names_end(project: u32) -> Vec<u8> {
+    let mut key = project.to_be_bytes().to_vec();
     key.push(0xff);
     key
 }
 
-pub(super) fn expiry_key(published_at: Timestamp, project: ProjectId, sequence: u64) -> [u8; 32] {
-    let mut key = [0; 32];
+pub(super) fn expiry_key(published_at: Timestamp, project: u32, sequence: u64) -> [u8; NUMBER + 16] {
+    let mut key = [0; NUMBER + 16];
     // Flipping the sign bit makes times before 1970 sort first.
     key[..8].copy_from_slice(&(published_at.micros() ^ i64::MIN).to_be_bytes());
     key[8..].copy_from_slice(&event_key(project, sequence));
@@ -66,6 +70,8 @@ pub(super) fn expiry_time(key: &[u8]) -> Result<Timestamp, LogError> {
 /// What is known of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProjectState {
+    /// Stands for the project in keys.
+    pub number: u32,
     pub tenant: TenantId,
     /// The last sequence that is out of range.
     pub floor: u64,
@@ -78,13 +84,14 @@ pub(super) struct ProjectState {
 
 impl ProjectState {
     /// A project without events.
-    pub const fn new(tenant: TenantId) -> Self {
+    pub const fn new(number: u32, tenant: TenantId) -> Self {
         let latest = Timestamp::from_micros(i64::MIN);
-        Self { tenant, floor: 0, reclaimed: 0, sequence: 0, check: 0, latest }
+        Self { number, tenant, floor: 0, reclaimed: 0, sequence: 0, check: 0, latest }
     }
 
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
+        out.extend_from_slice(&self.number.to_be_bytes());
         out.extend_from_slice(self.tenant.uuid().as_bytes());
         for number in [self.floor, self.reclaimed, self.sequence] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -98,6 +105,7 @@ impl ProjectState {
         let mut fields = Fields::new(value, "project");
         fields.version()?;
         Ok(Self {
+            number: fields.u32()?,
             tenant: TenantId::from_uuid(Uuid::from_bytes(fields.array()?)),
             floor: fields.u64()?,
             reclaimed: fields.u64()?,
@@ -436,7 +444,7 @@ mod tests {
         let used = IdUse { first: mark, fingerprint: 9 };
         assert_eq!(IdUse::decode(&used.encode()).expect("id"), used);
         let state =
-            ProjectState { floor: 1, reclaimed: 2, sequence: 3, ..ProjectState::new(TenantId::new()) };
+            ProjectState { floor: 1, reclaimed: 2, sequence: 3, ..ProjectState::new(7, TenantId::new()) };
         assert_eq!(ProjectState::decode(&state.encode()).expect("project"), state);
         assert_eq!(decode_epoch(&encode_epoch(11)).expect("epoch"), 11);
         let mut list = Vec::new();
@@ -448,9 +456,8 @@ mod tests {
 
     #[test]
     fn expiry_keys_sort_by_time() {
-        let project = ProjectId::new();
         let times = [i64::MIN, -1, 0, 1, i64::MAX].map(Timestamp::from_micros);
-        let keys = times.map(|time| expiry_key(time, project, 1));
+        let keys = times.map(|time| expiry_key(time, 1, 1));
         assert!(keys.is_sorted());
         assert_eq!(keys.map(|key| expiry_time(&key).expect("time")), times);
     }

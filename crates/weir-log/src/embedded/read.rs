@@ -21,15 +21,15 @@ impl Storage {
     pub fn page(&self, place: &Place, query: &ReadQuery) -> Result<Page, LogError> {
         let at = self.snapshot();
         let state = self.seen(&at, place)?;
-        let (floor, head) = state.map_or((0, 0), |state| (state.floor, state.sequence));
-        if query.after < floor {
-            return Err(LogError::OutOfRange { floor });
+        let mut page = Page { events: Vec::new(), through: query.after, at_head: true };
+        let Some(state) = state else { return Ok(page) };
+        if query.after < state.floor {
+            return Err(LogError::OutOfRange { floor: state.floor });
         }
-        let mut page = Page { events: Vec::new(), through: query.after, at_head: false };
-        if query.after < head {
-            self.fill(&at, place, query, head, &mut page)?;
+        if query.after < state.sequence {
+            self.fill(&at, place, &state, query, &mut page)?;
+            page.at_head = page.through == state.sequence;
         }
-        page.at_head = page.through >= head;
         Ok(page)
     }
 
@@ -37,17 +37,20 @@ impl Storage {
         &self,
         at: &Snapshot,
         place: &Place,
+        state: &ProjectState,
         query: &ReadQuery,
-        head: u64,
         page: &mut Page,
     ) -> Result<(), LogError> {
         let (mut topics, mut weight) = (Topics::default(), 0);
         let (mut looked_at, mut looked_bytes) = (0, 0);
-        let first = codec::event_key(place.project, query.after + 1);
-        let last = codec::event_key(place.project, head);
+        let first = codec::event_key(state.number, query.after + 1);
+        let last = codec::event_key(state.number, state.sequence);
         for entry in at.range(&self.events, first..=last) {
             let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
             let sequence = sequence_of(&key)?;
+            if sequence != page.through + 1 {
+                break;
+            }
             let stored = StoredEvent::parse(&value)?;
             if query.patterns.iter().any(|pattern| pattern.matches(stored.topic)) {
                 let event = stored.event(place.tenant, place.project, sequence, &mut topics)?;
@@ -60,13 +63,12 @@ impl Storage {
             page.through = sequence;
             (looked_at, looked_bytes) = (looked_at + 1, looked_bytes + value.len());
             let full = page.events.len() >= query.max_events.max(1);
-            if full || looked_at >= SCAN_EVENTS || looked_bytes >= SCAN_BYTES {
+            let enough = full || looked_at >= SCAN_EVENTS || looked_bytes >= SCAN_BYTES;
+            if enough || sequence == state.sequence {
                 return Ok(());
             }
         }
-        // The range is exhausted: whatever is missing up to the head is not there.
-        page.through = head;
-        Ok(())
+        Err(missing(place, page.through + 1, state))
     }
 
     /// The last committed position of the project.
@@ -78,10 +80,14 @@ impl Storage {
         let at = self.snapshot();
         let state = self.seen(&at, place)?;
         let bounds = Bounds { floor: state.map_or(0, |s| s.floor), head: self.head(state.as_ref()) };
-        let mut check = None;
-        if sequence > bounds.floor && sequence <= bounds.head.sequence {
-            check = self.event(&at, place, sequence, |stored| stored.check())?;
-        }
+        let retained = |state: &ProjectState| sequence > state.floor && sequence <= state.sequence;
+        let check = match state.filter(retained) {
+            None => None,
+            Some(state) => {
+                let check = self.event(&at, state.number, sequence, |stored| stored.check())?;
+                Some(check.ok_or_else(|| missing(place, sequence, &state))?)
+            }
+        };
         Ok(Inspection { bounds, check })
     }
 
@@ -89,11 +95,11 @@ impl Storage {
     fn event<T>(
         &self,
         at: &Snapshot,
-        place: &Place,
+        project: u32,
         sequence: u64,
         look: impl FnOnce(StoredEvent) -> Result<T, LogError>,
     ) -> Result<Option<T>, LogError> {
-        let key = codec::event_key(place.project, sequence);
+        let key = codec::event_key(project, sequence);
         let value = at.get(&self.events, key).map_err(|error| failed("read", &error))?;
         value.map(|value| look(StoredEvent::parse(&value)?)).transpose()
     }
@@ -106,12 +112,8 @@ impl Storage {
         let (mut before, mut last) = (state.floor, state.sequence);
         while before < last {
             let middle = before + (last - before).div_ceil(2);
-            let Some(latest) = self.event(&at, place, middle, |stored| Ok(stored.latest))? else {
-                return Err(LogError::Corrupt(format!(
-                    "event {middle} of {} is missing between {} and {}",
-                    place.project, state.floor, state.sequence
-                )));
-            };
+            let latest = self.event(&at, state.number, middle, |stored| Ok(stored.latest))?;
+            let latest = latest.ok_or_else(|| missing(place, middle, &state))?;
             if latest < time {
                 before = middle;
             } else {
@@ -129,12 +131,12 @@ impl Storage {
     ) -> Result<Vec<TopicHead>, LogError> {
         let at = self.snapshot();
         let Some(state) = self.seen(&at, place)? else { return Ok(Vec::new()) };
-        let mut start = codec::name_key(place.project, after.map_or("", Topic::as_str));
+        let mut start = codec::name_key(state.number, after.map_or("", Topic::as_str));
         if after.is_some() {
             start.push(0);
         }
         let (mut heads, mut topics) = (Vec::new(), Topics::default());
-        for entry in at.range(&self.topics, start..codec::names_end(place.project)) {
+        for entry in at.range(&self.topics, start..codec::names_end(state.number)) {
             if heads.len() >= limit {
                 break;
             }
@@ -149,14 +151,20 @@ impl Storage {
     }
 }
 
+/// A hole in what must be without holes.
+fn missing(place: &Place, sequence: u64, state: &ProjectState) -> LogError {
+    let (floor, head) = (state.floor, state.sequence);
+    LogError::Corrupt(format!("event {sequence} of {} is missing between {floor} and {head}", place.project))
+}
+
 /// The sequence in the key of an event.
 fn sequence_of(key: &[u8]) -> Result<u64, LogError> {
-    let bytes = key.get(16..).and_then(|rest| rest.try_into().ok());
+    let bytes = key.get(codec::NUMBER..).and_then(|rest| rest.try_into().ok());
     bytes.map(u64::from_be_bytes).ok_or_else(|| LogError::Corrupt("an event has a malformed key".into()))
 }
 
 /// The name in the key of a topic.
 fn name_of(key: &[u8]) -> Result<&str, LogError> {
-    let text = key.get(16..).and_then(|rest| std::str::from_utf8(rest).ok());
+    let text = key.get(codec::NUMBER..).and_then(|rest| std::str::from_utf8(rest).ok());
     text.ok_or_else(|| LogError::Corrupt("a topic has a malformed key".into()))
 }

@@ -1,6 +1,7 @@
 //! A bounded cache for the writer: what was used lately stays, the rest is read again when needed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 /// Two generations: a value that is used moves to the young one; when that is full it becomes the old
@@ -26,17 +27,15 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
 
     /// The value, from here or from `load`.
     pub fn get<E>(&mut self, key: &K, load: impl FnOnce() -> Result<V, E>) -> Result<&mut V, E> {
-        if !self.young.contains_key(key) {
-            let value = match self.old.remove(key) {
-                Some(value) => value,
-                None => load()?,
-            };
-            self.young.insert(key.clone(), value);
-        }
-        // Present: inserted above if it was not.
-        match self.young.get_mut(key) {
-            Some(value) => Ok(value),
-            None => unreachable!("just inserted"),
+        match self.young.entry(key.clone()) {
+            Entry::Occupied(here) => Ok(here.into_mut()),
+            Entry::Vacant(place) => {
+                let value = match self.old.remove(key) {
+                    Some(value) => value,
+                    None => load()?,
+                };
+                Ok(place.insert(value))
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ const STEP: usize = 1024;
 
 /// What is still to be given back. Lost in a crash without harm: trims are found again when the log is
 /// opened, ids when the next ones are written.
+#[derive(Default)]
 pub(super) struct Reclaim {
     trimmed: VecDeque<ProjectId>,
     /// How far the topics of the first of `trimmed` were looked through.
@@ -25,21 +26,6 @@ pub(super) struct Reclaim {
 }
 
 impl Reclaim {
-    /// Finds trims that were not finished.
-    pub fn new(storage: &Storage) -> Result<Self, LogError> {
-        let mut trimmed = VecDeque::new();
-        for entry in storage.projects.iter() {
-            let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
-            let state = ProjectState::decode(&value)?;
-            if state.reclaimed < state.floor {
-                let id = uuid::Uuid::from_slice(&key)
-                    .map_err(|_| LogError::Corrupt("a project has a malformed key".into()))?;
-                trimmed.push_back(ProjectId::from_uuid(id));
-            }
-        }
-        Ok(Self { trimmed, topics_after: None, ids_written: None, expired_through: Vec::new() })
-    }
-
     /// A project's floor has risen.
     pub fn add(&mut self, project: ProjectId) {
         if self.trimmed.front() == Some(&project) {
@@ -73,7 +59,7 @@ impl Reclaim {
         }
         if let Some(project) = self.trimmed.front().copied() {
             let state = state(project)?;
-            if !self.forget_topics(storage, &mut batch, project, state.floor)? {
+            if !self.forget_topics(storage, &mut batch, state.number, state.floor)? {
                 forget_events(storage, &mut batch, project, state);
                 if state.reclaimed == state.floor {
                     self.trimmed.pop_front();
@@ -116,19 +102,17 @@ impl Reclaim {
         &mut self,
         storage: &Storage,
         batch: &mut OwnedWriteBatch,
-        project: ProjectId,
+        project: u32,
         floor: u64,
     ) -> Result<bool, LogError> {
         let end = codec::names_end(project);
         let start = self.topics_after.take().unwrap_or_else(|| codec::name_key(project, ""));
-        let mut seen = 0;
-        for entry in storage.topics.range(start..end.clone()) {
+        for (seen, entry) in storage.topics.range(start..end.clone()).enumerate() {
             let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
             if seen == STEP {
                 self.topics_after = Some(key.to_vec());
                 return Ok(true);
             }
-            seen += 1;
             if Mark::decode(&value)?.sequence <= floor {
                 batch.remove(&storage.topics, key);
             }
@@ -147,7 +131,7 @@ fn forget_events(
 ) {
     let through = state.floor.min(state.reclaimed + STEP as u64);
     for sequence in state.reclaimed + 1..=through {
-        batch.remove(&storage.events, codec::event_key(project, sequence));
+        batch.remove(&storage.events, codec::event_key(state.number, sequence));
     }
     state.reclaimed = through;
     batch.insert(&storage.projects, project.uuid().as_bytes(), state.encode());

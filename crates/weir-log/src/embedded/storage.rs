@@ -24,7 +24,7 @@ pub(super) struct Storage {
     pub epoch: u64,
     path: PathBuf,
     /// Held as long as the store is open. Dropped last: fields drop in the order of declaration.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Storage {
@@ -83,13 +83,25 @@ impl Storage {
     }
 }
 
+/// A locked file. Unlocked in so many words: a child process that is just being started may still hold
+/// a copy of the descriptor, and closing ours alone would leave the lock with it.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the log's lock file could not be unlocked");
+        }
+    }
+}
+
 /// One process a directory, from before anything in it is touched.
-fn lock(path: &Path) -> Result<File, LogError> {
+fn lock(path: &Path) -> Result<Lock, LogError> {
     let file = path.join("lock");
     let open = File::options().create(true).truncate(false).write(true).open(&file);
     let lock = open.map_err(|e| LogError::Unavailable(format!("cannot open {}: {e}", file.display())))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Unavailable(format!(
             "another process uses {}: stop it, or give this one a directory of its own",
             path.display()

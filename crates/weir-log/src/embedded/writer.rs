@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use weir_core::{Event, Position, ProjectId, Timestamp, Topic};
+use uuid::Uuid;
+use weir_core::{Event, Position, ProjectId, TenantId, Timestamp, Topic};
 
 /// How many projects and topics the writer keeps at hand (twice, see [`Recent`]).
 const PROJECTS: usize = 20_000;
@@ -98,8 +99,9 @@ pub(super) struct Writer {
     dedupe_window: Duration,
     min_free_bytes: u64,
     projects: Recent<ProjectId, ProjectState>,
-    topics: Recent<(ProjectId, Topic), TopicHead>,
+    topics: Recent<(u32, Topic), TopicHead>,
     reclaim: Reclaim,
+    numbers: Numbers,
     turn: u64,
 }
 
@@ -107,7 +109,7 @@ pub(super) struct Writer {
 struct Turn {
     batch: OwnedWriteBatch,
     touched: HashMap<ProjectId, Touched>,
-    topics: Vec<(ProjectId, Topic)>,
+    topics: Vec<(u32, Topic)>,
     ids: HashMap<Vec<u8>, IdUse>,
     /// When the newest record with an id of its publisher's was accepted.
     latest: Timestamp,
@@ -121,8 +123,10 @@ impl Writer {
         problem: watch::Sender<Option<String>>,
         options: &super::Options,
     ) -> Result<Self, LogError> {
+        let (reclaim, numbers) = survey(&storage)?;
         Ok(Self {
-            reclaim: Reclaim::new(&storage)?,
+            numbers,
+            reclaim,
             storage,
             feeder,
             problem,
@@ -233,22 +237,30 @@ impl Writer {
         records: Vec<Prepared>,
         answer: Answer<Vec<Outcome>>,
     ) -> Result<(), LogError> {
-        if self.state(place)?.tenant != place.tenant {
+        let state = self.state(place)?;
+        let number = state.number;
+        if state.tenant != place.tenant {
             let refusal = format!("{} belongs to another tenant than {}", place.project, place.tenant);
             drop(answer.send(Err(LogError::Corrupt(refusal))));
             return Ok(());
         }
         let mut outcomes = Vec::with_capacity(records.len());
         for record in records {
-            outcomes.push(self.append(turn, place, record)?);
+            outcomes.push(self.append(turn, place, number, record)?);
         }
         turn.owed.push(Owed::Append(answer, outcomes));
         Ok(())
     }
 
-    fn append(&mut self, turn: &mut Turn, place: &Place, new: Prepared) -> Result<Outcome, LogError> {
+    fn append(
+        &mut self,
+        turn: &mut Turn,
+        place: &Place,
+        number: u32,
+        new: Prepared,
+    ) -> Result<Outcome, LogError> {
         let Prepared { record, mut value, check, fingerprint } = new;
-        let id = record.dedupe.then(|| codec::name_key(place.project, record.id.as_str()));
+        let id = record.dedupe.then(|| codec::name_key(number, record.id.as_str()));
         if let Some(id) = &id
             && let Some(used) = self.id_use(turn, id)?
             && record.published_at.since(used.first.published_at) < self.dedupe_window
@@ -263,10 +275,10 @@ impl Writer {
         state.latest = state.latest.max(record.published_at);
         let (floor, latest) = (state.floor, state.latest);
         let mark = Mark { sequence: before + 1, check, published_at: record.published_at };
-        let previous = self.advance_topic(turn, place, &record.topic, mark)?;
+        let previous = self.advance_topic(turn, number, &record.topic, mark)?;
         let previous = if previous > floor { previous } else { 0 };
         codec::settle(&mut value, previous, latest);
-        turn.batch.insert(&self.storage.events, codec::event_key(place.project, mark.sequence), value);
+        turn.batch.insert(&self.storage.events, codec::event_key(number, mark.sequence), value);
         if let Some(id) = id {
             turn.latest = turn.latest.max(record.published_at);
             turn.ids.insert(id, IdUse { first: mark, fingerprint });
@@ -286,13 +298,13 @@ impl Writer {
     fn advance_topic(
         &mut self,
         turn: &mut Turn,
-        place: &Place,
+        project: u32,
         topic: &Topic,
         mark: Mark,
     ) -> Result<u64, LogError> {
-        let key = (place.project, topic.clone());
+        let key = (project, topic.clone());
         let head = self.topics.get(&key, || {
-            let stored = self.storage.topics.get(codec::name_key(place.project, topic.as_str()));
+            let stored = self.storage.topics.get(codec::name_key(project, topic.as_str()));
             let stored = stored.map_err(|error| failed("read", &error))?;
             let mark = stored.map(|value| Mark::decode(&value)).transpose()?;
             let nothing = Mark { sequence: 0, check: 0, published_at: Timestamp::default() };
@@ -321,7 +333,7 @@ impl Writer {
             let stored = self.storage.projects.get(place.project.uuid().as_bytes());
             let stored = stored.map_err(|error| failed("read", &error))?;
             let state = stored.map(|value| ProjectState::decode(&value)).transpose()?;
-            Ok(state.unwrap_or(ProjectState::new(place.tenant)))
+            state.map_or_else(|| self.numbers.next(place.tenant), Ok)
         })
     }
 
@@ -360,7 +372,7 @@ impl Writer {
             let state = self.projects.get(&project, || Err(missing("project")))?;
             turn.batch.insert(&self.storage.projects, project.uuid().as_bytes(), state.encode());
             if !written.is_empty() {
-                let key = codec::expiry_key(turn.latest, project, state.sequence);
+                let key = codec::expiry_key(turn.latest, state.number, state.sequence);
                 turn.batch.insert(&self.storage.expiry, key, std::mem::take(&mut written));
                 self.reclaim.ids_were_written(turn.latest);
             }
@@ -385,6 +397,33 @@ impl Writer {
             self.problem.send_replace(Some(format!("{error}; start the process again to recover")));
         })
     }
+}
+
+/// The numbers that stand for projects in keys, given out in order.
+struct Numbers(u32);
+
+impl Numbers {
+    fn next(&mut self, tenant: TenantId) -> Result<ProjectState, LogError> {
+        self.0 = self.0.checked_add(1).ok_or_else(|| LogError::Full("4294967295 projects".into()))?;
+        Ok(ProjectState::new(self.0, tenant))
+    }
+}
+
+/// Looks through the projects once, when the log is opened: which trims are unfinished, and which
+/// numbers are taken.
+fn survey(storage: &Storage) -> Result<(Reclaim, Numbers), LogError> {
+    let (mut reclaim, mut numbers) = (Reclaim::default(), Numbers(0));
+    for entry in storage.projects.iter() {
+        let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
+        let state = ProjectState::decode(&value)?;
+        numbers.0 = numbers.0.max(state.number);
+        if state.reclaimed < state.floor {
+            let id = Uuid::from_slice(&key)
+                .map_err(|_| LogError::Corrupt("a project has a malformed key".into()))?;
+            reclaim.add(ProjectId::from_uuid(id));
+        }
+    }
+    Ok((reclaim, numbers))
 }
 
 fn missing(what: &str) -> LogError {

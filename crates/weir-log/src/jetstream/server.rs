@@ -197,10 +197,13 @@ impl NatsCluster {
         let ports = reserve(size * 2)?;
         let (clients, routes) = ports.split_at(size);
         let peers: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        // A name of its own: a server that outlives its cluster keeps calling its peers' old ports, and
+        // must not join a later cluster that got one of them.
+        let name = uuid::Uuid::new_v4().simple();
         let mut servers = Vec::with_capacity(size);
         for (number, (client, route)) in clients.iter().zip(routes).enumerate() {
             let more = format!(
-                "cluster {{ name: weir, listen: 127.0.0.1:{route}, routes: [{}] }}\n",
+                "cluster {{ name: \"{name}\", listen: 127.0.0.1:{route}, routes: [{}] }}\n",
                 peers.join(", ")
             );
             servers.push(NatsServer::spawn(

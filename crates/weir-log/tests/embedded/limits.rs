@@ -146,7 +146,8 @@ async fn damage_is_reported() {
     {
         let store = fjall::Database::builder(directory.path().join("log")).open().expect("the store");
         let events = store.keyspace("events", fjall::KeyspaceCreateOptions::default).expect("events");
-        let mut key = place.project.uuid().as_bytes().to_vec();
+        // The first project of a log has the number 1.
+        let mut key = 1_u32.to_be_bytes().to_vec();
         key.extend_from_slice(&2_u64.to_be_bytes());
         events.insert(key, b"\x01garbage").expect("insert");
     }

@@ -1,5 +1,8 @@
 //! The embedded log against the suite, and what only it promises: crash, full disk, one process.
 
+// Clippy takes only functions marked as tests for tests.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
