@@ -24,7 +24,7 @@ run: ## Build Weir and start it here: `weir dev`, data in ./weir-data
 # optimised build would double the compile time, and this one has its overflow and debug assertions on.
 test: ## Run every test; installs PostgreSQL, nats-server and a browser first if they are missing
 	@bash tests/setup.sh toolchain postgres tools node browser
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 	@bash tests/clients/run.sh
 	@bash tests/kosoku.sh
 
@@ -39,16 +39,15 @@ check: ## Formatting, lints, licences, dependency direction, generated files
 generate: ## Rewrite the files that are made from code (docs/openapi.json, …)
 	@bash tests/generated.sh write
 
-bench: ## Measure the hot paths and a loaded server; the report goes to the target folder
+bench: ## Measure Weir beside this machine's floor and nginx nchan; QUICK=1 is the short form
 	@bash tests/setup.sh toolchain
-	cargo build --release --bin weir
-	cargo bench --workspace --benches
-	@bash tests/load/bench.sh release full "$(CARGO_TARGET_DIR)/bench-report.md"
+	cargo build --profile $(PROFILE) --bin weir
+	@bash tests/load/bench.sh $(PROFILE)
 
 load: ## Load this machine for a few seconds: subscribers, publishers and readers at once
 	@bash tests/setup.sh toolchain
 	cargo build --profile $(PROFILE) --bin weir
-	@bash tests/load/bench.sh $(PROFILE) quick
+	@bash tests/load/load.sh $(PROFILE)
 
 test-faults: ## Kill and restart servers while they work, CYCLES times per backend
 	@bash tests/setup.sh toolchain postgres tools

@@ -4,6 +4,7 @@ use crate::config::{LogFormat, Telemetry};
 use anyhow::Context;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 /// Starts logging to standard error.
 ///
@@ -13,6 +14,10 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
         format!("telemetry.log_level `{}` is not a level or a list of directives", settings.log_level)
     })?;
+    // At their finest these libraries print whole requests, credentials included.
+    let filter = ["hyper=info", "h2=info", "rustls=info", "async_nats=info", "sqlx=info"]
+        .into_iter()
+        .try_fold(filter, |filter, cap| Ok::<_, ParseError>(filter.add_directive(cap.parse()?)))?;
     let pretty = match settings.log_format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Pretty => true,

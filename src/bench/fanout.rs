@@ -140,6 +140,7 @@ pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
             rate: args.rate,
             frame: frame as usize,
             seconds: args.seconds.min(10.0),
+            server_core: None,
         };
         let bare = floor::measure(target, &bare)?;
         report.add("floor_cpu_per_million", round(bare.cpu_per_million), "s");

@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Seconds.
     #[arg(long, default_value_t = 10.0)]
     pub(super) seconds: f64,
+    /// The core for the process that sends, through `taskset`: the one that a server under test had.
+    #[arg(long)]
+    pub(super) server_core: Option<usize>,
 }
 
 /// The same, for the process that sends.
@@ -106,7 +109,15 @@ struct Server {
 impl Server {
     fn start(args: &Args) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("where this program is")?;
-        let mut child = Command::new(program)
+        let mut command = match args.server_core {
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let mut child = command
             .args(["bench", "floor-server", "--connections", &args.connections.to_string()])
             .args(["--rate", &args.rate.to_string(), "--frame", &args.frame.to_string()])
             .args(["--seconds", &args.seconds.to_string()])

@@ -79,7 +79,10 @@ fn configuration(loaded: &config::Loaded) -> Vec<Finding> {
 async fn database(config: &Config) -> Vec<Finding> {
     let advice =
         "see that database.url is right and the server runs; for SQLite, that data_dir can be written";
-    let store = match wiring::open_store(config).await {
+    // Looks, and leaves the tables as they are.
+    let mut config = config.clone();
+    config.database.auto_migrate = false;
+    let store = match wiring::open_store(&config).await {
         Ok(store) => store,
         Err(error) => return vec![Finding::bad("database", format!("{error:#}"), advice)],
     };

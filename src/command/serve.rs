@@ -8,7 +8,7 @@ use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_core::PlanName;
@@ -120,20 +120,37 @@ async fn log_failure(node: &Node) -> String {
 /// what is queued.
 async fn stop_gracefully(config: &Config, node: &Node, server: &Server) {
     let (whole, spread) = (config.limits.drain.std(), config.limits.drain_spread.std());
+    let begun = Instant::now();
+    let left = || whole.saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
     let (sessions, _) = node.engine.load();
+    // Spreading protects the other nodes from a herd; a few connections are none.
+    let spread = spread.min(Duration::from_millis(10) * u32::try_from(sessions).unwrap_or(u32::MAX));
     tracing::info!(sessions, "stopping: closing {sessions} live connections over {spread:?}");
     node.gateway.begin_drain();
-    node.engine.drain(if sessions == 0 { Duration::ZERO } else { spread }).await;
+    node.engine.drain(spread).await;
     let goodbye = Goodbye {
         text: None,
         code: weir_core::Code::Draining.close_code(),
         reason: weir_core::Code::Draining.as_str().to_owned(),
         discard: false,
     };
-    node.engine.hub().drain(Duration::ZERO, goodbye);
-    server.stop(whole.saturating_sub(spread)).await;
-    node.engine.stop().await;
-    node.store.close().await;
+    let hub = node.engine.hub();
+    hub.drain(Duration::ZERO, goodbye);
+    let farewells = async {
+        // The hub tells its counts, not its emptiness.
+        while hub.stats().websocket + hub.stats().sse > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(config.hub.close_timeout.std(), farewells).await;
+    server.stop(left()).await;
+    let stores = async {
+        node.engine.stop().await;
+        node.store.close().await;
+    };
+    if tokio::time::timeout(left(), stores).await.is_err() {
+        tracing::warn!("the event log or the database did not close in time");
+    }
 }
 
 struct Signals {

@@ -5,6 +5,7 @@ use crate::{config, wiring};
 use anyhow::Context;
 use rand::RngExt;
 use serde::Serialize;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use weir_core::key::{self, KeyHasher, PresentedKey};
@@ -55,6 +56,22 @@ pub enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Revoke a key: every node closes what uses it within a moment.
+    Revoke {
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+        /// The key's id.
+        #[arg(long)]
+        key: KeyId,
+    },
+}
+
+/// A key to make.
+struct KeyWish<'a> {
+    name: &'a str,
+    scopes: Scopes,
+    rate: u32,
 }
 
 /// What bootstrapping led to. The secrets are shown here and nowhere else.
@@ -113,7 +130,7 @@ pub async fn make(
     plan: PlanName,
 ) -> anyhow::Result<Newcomer> {
     let sealer = Sealer::new(root)?;
-    let (api_key, key) = new_key(root, "bootstrap", Scopes::all(), 0)?;
+    let (api_key, key) = new_key(root, &KeyWish { name: "bootstrap", scopes: Scopes::all(), rate: 0 })?;
     let signing_key_id = SigningKeyId::new();
     let secret = signing_secret();
     let wanted = Bootstrap {
@@ -142,36 +159,45 @@ pub async fn make(
     })
 }
 
-/// Makes a key with chosen scopes.
+/// Makes or revokes a key.
 pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?.config;
-    let KeysCommand::Create { tenant, project, name, scopes, rate_limit, json } = command;
     block_on(async {
         let store = wiring::open_store(&config).await?;
-        let root = wiring::root_secret(&config, &store).await?;
-        let (text, key) = new_key(&root, &name, scopes, rate_limit)?;
-        let made = store.keys.create(tenant, project, key, by()).await?;
-        if json {
-            let body =
-                serde_json::json!({ "key_id": made.id, "api_key": text.expose(), "scopes": made.scopes });
-            println!("{body}");
-        } else {
-            println!("{}", text.expose());
+        match command {
+            KeysCommand::Create { tenant, project, name, scopes, rate_limit, json } => {
+                let root = wiring::root_secret(&config, &store).await?;
+                let wish = KeyWish { name: &name, scopes, rate: rate_limit };
+                let (text, key) = new_key(&root, &wish)?;
+                let made = store.keys.create(tenant, project, key, by()).await?;
+                if json {
+                    println!(
+                        "{}",
+                        json!({ "key_id": made.id, "api_key": text.expose(), "scopes": made.scopes })
+                    );
+                } else {
+                    println!("{}", text.expose());
+                }
+            }
+            KeysCommand::Revoke { tenant, key } => {
+                store.keys.revoke(tenant, key, by()).await?;
+                println!("{key} is revoked");
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn new_key(root: &RootSecret, name: &str, scopes: Scopes, rate: u32) -> anyhow::Result<(Secret, NewKey)> {
+fn new_key(root: &RootSecret, wish: &KeyWish<'_>) -> anyhow::Result<(Secret, NewKey)> {
     let id = KeyId::new();
     let text = key::generate(id);
     let presented = PresentedKey::parse(text.expose()).context("a generated key is not of its own form")?;
     let key = NewKey {
         id,
-        name: name.to_owned(),
+        name: wish.name.to_owned(),
         key_hash: KeyHasher::new(root).hash(&presented),
-        scopes,
-        rate_limit_per_sec: rate,
+        scopes: wish.scopes,
+        rate_limit_per_sec: wish.rate,
         expires_at: None,
     };
     Ok((text, key))

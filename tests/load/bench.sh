@@ -1,104 +1,109 @@
 #!/usr/bin/env bash
-# Loads a server of its own with `weir bench`: tests/load/bench.sh PROFILE quick|full [REPORT]
-# quick: a short mix, passes when nothing was lost. full: every measurement beside the floor of this machine
-# and, where nginx has it, nchan; the report goes to REPORT as Markdown.
+# Measures Weir, the floor of this machine and, where it is installed, nginx nchan, in one run:
+# tests/load/bench.sh PROFILE. QUICK=1 is the short form. report.md and report.json go to
+# $CARGO_TARGET_DIR/bench-report, beside what each measurement said. Fails when Weir lost something.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-weir="${CARGO_TARGET_DIR:-target}/$1/weir"
-mode="$2"
-report="${3:-/dev/null}"
-work="$(mktemp -d)"
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap finish EXIT
+profile="$1"
+target="${CARGO_TARGET_DIR:-target}"
+weir="$target/$profile/weir"
+out="$target/bench-report"
+# shellcheck source=tests/load/servers.sh
+. tests/load/servers.sh
 
-# The server on one core, the client on another: else they take each other's time.
-server_core=() client_core=()
-if command -v taskset >/dev/null && [ "$(nproc)" -ge 2 ]; then
-  server_core=(taskset -c 0) client_core=(taskset -c 1)
-fi
-# Connections are files; take what this user may.
-ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
-
-# field FILE NAME: a top-level text of a JSON object.
-field() { sed -n 's/.*"'"$2"'": *"\([^"]*\)".*/\1/p' "$1" | head -n 1; }
-
-export WEIR_DATA_DIR="$work/data"
-WEIR_LISTEN=127.0.0.1:0 WEIR_OPS_LISTEN=127.0.0.1:0 WEIR_READY_FILE="$work/ready" WEIR_HUB_SHARDS=1 \
-  WEIR_LIMITS_NEW_CONNECTIONS_PER_SECOND=100000 "${server_core[@]}" "$weir" serve >"$work/log" 2>&1 &
-pids+=($!)
-until [ -s "$work/ready" ]; do
-  kill -0 "${pids[0]}" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
-  sleep 0.05
-done
-"$weir" bootstrap --tenant bench --project main --json >"$work/tenant"
-WEIR_API_KEY="$(field "$work/tenant" api_key)"
-WEIR_URL="http://$(field "$work/ready" listen)"
-export WEIR_API_KEY WEIR_URL
-unset WEIR_DATA_DIR
-
-# bench ARGUMENTS: one measurement, on the screen and in the report.
-bench() {
-  printf '\n## weir bench %s\n```\n' "$*" >>"$report"
-  "${client_core[@]}" "$weir" bench --server-pid "${pids[0]}" "$@" | tee -a "$report"
-  printf '```\n' >>"$report"
-}
-
-# nginx with nchan, one worker on the server's core, as a peer.
-nchan() {
-  local module=/usr/lib/nginx/modules/ngx_nchan_module.so
-  [ -e "$module" ] || return 0
-  cat >"$work/nginx.conf" <<CONF
-load_module $module;
-worker_processes 1;
-pid $work/nginx.pid;
-error_log $work/nginx.log;
-events { worker_connections 20000; }
-http {
-  access_log off;
-  server {
-    listen 127.0.0.1:18088;
-    location /sub { nchan_subscriber websocket; nchan_channel_id bench; }
-    location /pub { nchan_publisher http; nchan_channel_id bench; }
-  }
-}
-CONF
-  "${server_core[@]}" nginx -p "$work" -c "$work/nginx.conf"
-  local master worker
-  master="$(cat "$work/nginx.pid")"
-  pids+=("$master")
-  worker="$(pgrep -P "$master" | head -n 1)"
-  printf '\n## nginx nchan: weir bench fanout %s\n```\n' "$*" >>"$report"
-  "${client_core[@]}" "$weir" bench --server-pid "$worker" fanout "$@" --raw-url ws://127.0.0.1:18088/sub \
-    --raw-publish-url http://127.0.0.1:18088/pub | tee -a "$report"
-  printf '```\n' >>"$report"
-}
-
-if [ "$mode" = quick ]; then
-  bench mixed --connections 500 --rate 500 --seconds 10
-  exit
+rm -rf "$out"
+mkdir -p "$out"
+subscribers=10000 idle=18000
+files="$(ulimit -n)"
+[ "$files" = unlimited ] || [ "$files" -ge $((subscribers + 1000)) ] || subscribers=$((files - 1000))
+[ "$files" = unlimited ] || [ "$files" -ge $((idle + 1000)) ] || idle=$((files - 1000))
+if [ -n "${QUICK:-}" ]; then
+  slow=5 fast=3 peer_fast=1 short=4 criterion=(--quick)
+else
+  slow=10 fast=10 peer_fast=2 short=10 criterion=(--warm-up-time 0.3 --measurement-time 1)
 fi
 
-{
-  echo "# Bench report"
-  echo
-  echo "$(date -u +%F), $(uname -srm), $(sed -n 's/^model name.*: //p' /proc/cpuinfo 2>/dev/null | head -n 1), $(nproc) cores"
-} >"$report"
-connections=10000
-[ "$(ulimit -n)" -ge 11000 ] || connections=$(($(ulimit -n) - 500))
-for rate in 10 200; do
-  bench fanout --connections "$connections" --rate "$rate" --floor
-  bench fanout --connections "$connections" --rate "$rate" --sse
-  nchan --connections "$connections" --rate "$rate"
-done
-bench connections --connections "$connections"
-bench connections --connections "$connections" --sse
-bench publish --connections 256
-bench publish --connections 64 --batch 100
-bench latency --rate 5000
-bench replay
-echo "the report is in $report"
+# measure NAME ARGUMENTS: one run of the client; what it says goes to NAME.json, how it was called to NAME.command.
+measure() {
+  local name="$1"
+  shift
+  local command=(${on_client_core[@]+"${on_client_core[@]}"} "$weir" bench --json "$@")
+  printf '%-24s' "$name" >&2
+  printf '%s\n' "${command[*]}" >"$out/$name.command"
+  cut -d ' ' -f 1 /proc/loadavg >"$out/$name.load" 2>/dev/null || true
+  if timeout 120 "${command[@]}" >"$out/$name.json" 2>"$out/$name.error"; then
+    echo ok >&2
+  else
+    echo "NOT GOOD $(tail -n 1 "$out/$name.error")" >&2
+  fi
+}
+
+# of_server NAME ARGUMENTS: the same, with the CPU time and memory of the running server.
+of_server() {
+  local name="$1"
+  shift
+  measure "$name" --server-pid "$server" "$@"
+}
+
+micro() {
+  echo "criterion: key, fanout, log" >&2
+  touch "$out/criterion-began"
+  timeout 300 cargo bench --quiet --profile "$profile" -p weir-core -p weir-hub -p weir-log \
+    --bench key --bench fanout --bench log -- "${criterion[@]}" >"$out/criterion.log" 2>&1 ||
+    { echo "the criterion benches failed:" >&2; tail -n 5 "$out/criterion.log" >&2; }
+}
+
+# fan_out RATE SECONDS: both transports, and between them the bare sends that no server can beat.
+fan_out() {
+  start_weir
+  of_server "ws-$1" fanout --connections "$subscribers" --rate "$1" --seconds "$2"
+  measure "floor-$1" floor --connections "$subscribers" --rate "$1" --seconds "$2" --frame "$(frame "ws-$1")" \
+    ${server_core:+--server-core "$server_core"}
+  of_server "sse-$1" fanout --connections "$subscribers" --rate "$1" --seconds "$2" --sse
+}
+
+# frame NAME: bytes of a frame on the wire in that measurement, so that the floor sends as much.
+frame() { sed -n 's/.*"frame":\([0-9]*\).*/\1/p' "$out/$1.json" | grep . || echo 420; }
+
+# peer RATE SECONDS: the same load on nchan.
+peer() {
+  local transport scheme sse
+  for transport in ws sse; do
+    scheme=ws sse=()
+    if [ "$transport" = sse ]; then
+      [ -z "${QUICK:-}" ] || continue
+      scheme=http sse=(--sse)
+    fi
+    start_nchan || { echo "nchan: skipped, nginx with its nchan module is not installed" | tee "$out/nchan-skipped" >&2; return; }
+    of_server "nchan-$transport-$1" fanout --connections "$subscribers" --rate "$1" --seconds "$2" \
+      ${sse[@]+"${sse[@]}"} --raw-url "$scheme://$nchan/$transport" --raw-publish-url "http://$nchan/pub"
+  done
+}
+
+# A fresh server each: memory that an earlier load left would hide what a connection takes.
+memory() {
+  start_weir
+  of_server idle-ws connections --connections "$idle" --seconds 3
+  start_weir
+  of_server idle-sse connections --connections "$idle" --seconds 3 --sse
+}
+
+requests() {
+  start_weir
+  of_server publish publish --connections 256 --seconds "$short"
+  of_server publish-batch publish --connections 64 --batch 100 --seconds "$short"
+  of_server replay replay --seconds "$short"
+  start_weir
+  of_server latency latency --rate 5000 --seconds "$short"
+}
+
+fan_out 10 "$slow"
+peer 10 "$slow"
+fan_out 200 "$fast"
+peer 200 "$peer_fast"
+memory
+requests
+stop_servers
+micro
+python3 tests/load/report.py "$out" "$target/criterion" "$weir" "$(stat -f -c %T "$work" 2>/dev/null || echo unknown)"

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Why a string is not an id of the wanted kind.
@@ -120,13 +121,48 @@ id!(
     ConnectionId, "con_", "a connection id"
 );
 id!(
-    /// One request, echoed in `X-Request-Id`, every error and every log line.
-    RequestId, "req_", "a request id"
-);
-id!(
     /// One run of one server process.
     NodeId, "nod_", "a node id"
 );
+
+/// One request: the name the client gave it in `X-Request-Id`, or `req_…` of our own. It stands in the
+/// answer's header, every error and every log line.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// A new id of the server's own making.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(format!("req_{}", Uuid::now_v7().simple()).into())
+    }
+
+    /// A client's own id: 1 to 128 printable ASCII characters without spaces, so that it can stand in a
+    /// header and a log line as it is. `None` for anything else.
+    #[must_use]
+    pub fn given(text: &str) -> Option<Self> {
+        let good = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        good.then(|| Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

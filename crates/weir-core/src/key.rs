@@ -61,7 +61,9 @@ impl<'a> PresentedKey<'a> {
         }
         let (id, tail) = rest.split_at(ID_LEN);
         let (secret, check) = tail.strip_prefix('_')?.split_at(SECRET_LEN);
-        if check != checksum(&text[..text.len() - CHECK_LEN]) {
+        // One spelling per key: a UUID could be written in capitals as well.
+        let canonical = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !canonical || check != checksum(&text[..text.len() - CHECK_LEN]) {
             return None;
         }
         let id = KeyId::from_uuid(Uuid::try_parse(id).ok()?);
@@ -121,6 +123,15 @@ mod tests {
                 assert!(PresentedKey::parse(&changed).is_none(), "at {at}");
             }
         }
+    }
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        let key = generate(KeyId::from_uuid(Uuid::from_u128(0xabcd)));
+        let (id, secret) = key.expose().rsplit_once('_').expect("two parts");
+        let body = format!("{}_{}", id.replace("abcd", "ABCD"), &secret[..SECRET_LEN]);
+        let respelled = format!("{body}{}", checksum(&body));
+        assert!(PresentedKey::parse(&respelled).is_none());
     }
 
     proptest! {

@@ -18,6 +18,9 @@ use weir_hub::{Hub, Meter};
 use weir_log::{Durability, EventLog};
 use weir_store::Store;
 
+/// Between the announcement that a connection ends and its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What the engine is built from.
 pub struct Parts {
     /// Metadata.
@@ -124,8 +127,8 @@ impl Engine {
             settings,
             store,
         });
-        engine.spawn(pump::run(Arc::clone(&engine), feed));
-        engine.spawn(Arc::clone(&engine).watch_access());
+        engine.spawn_vital(pump::run(Arc::clone(&engine), feed));
+        engine.spawn_vital(Arc::clone(&engine).watch_access());
         engine.spawn(Arc::clone(&engine).keep_house());
         Ok(engine)
     }
@@ -141,6 +144,18 @@ impl Engine {
             }
         };
         self.tasks.spawn_on(run, &self.runtime);
+    }
+
+    /// Runs work without which the node only looks alive: if it panics the process ends, so that a
+    /// supervisor starts it again.
+    pub fn spawn_vital(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let work = self.runtime.spawn(work);
+        self.spawn(async move {
+            if work.await.is_err_and(|error| error.is_panic()) {
+                tracing::error!("a vital task panicked; the process ends");
+                std::process::abort();
+            }
+        });
     }
 
     /// Lets one more connection begin.
@@ -173,6 +188,9 @@ impl Engine {
         let slot = self.connections.take(caller.place.tenant, caller.limits.connections)?;
         let session = Arc::new(Session::new(Arc::clone(self), Arc::clone(caller), slot, id, farewell));
         self.sessions.add(&session);
+        // A change that was enforced between authentication and this moment did not see the session.
+        let (engine, again) = (Arc::clone(self), Arc::clone(&session));
+        self.spawn(async move { engine.recheck(&again).await });
         Ok(session)
     }
 
@@ -216,7 +234,7 @@ impl Engine {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         for round in 0_u64.. {
             tick.tick().await;
-            self.sessions.close_expired(self.clock.now().minus(self.settings.jwt_leeway));
+            self.sessions.close_expired(self.clock.now());
             if round.is_multiple_of(10) {
                 self.projects.sweep();
                 self.connections.sweep();
@@ -229,15 +247,23 @@ impl Engine {
     /// Closes every live session, spread over the time, each told when to come back.
     pub async fn drain(&self, over: Duration) {
         let sessions = self.sessions.all();
-        let pause = over / u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
+        if sessions.is_empty() {
+            return;
+        }
+        let pause = over / u32::try_from(sessions.len()).unwrap_or(u32::MAX);
         let begun = tokio::time::Instant::now();
         for (i, session) in (0_u32..).zip(sessions) {
             tokio::time::sleep_until(begun + pause * i).await;
             let after = Duration::from_millis(rand::random_range(100..2_000));
-            session.close(
-                &Error::new(Code::Draining, "This node is shutting down; connect again.").after(after),
-            );
+            let error = Error::new(Code::Draining, "This node is shutting down; connect again.").after(after);
+            session.announce_end(&error);
+            // What it published before is acknowledged before the close, in any but extraordinary times.
+            self.spawn(async move {
+                tokio::time::sleep(LAST_WORDS).await;
+                session.close_saying(&error, None);
+            });
         }
+        tokio::time::sleep(LAST_WORDS).await;
     }
 
     /// Ends background work and closes the log; the hub must have drained before.

@@ -159,34 +159,28 @@ impl Projects {
         }
     }
 
-    /// Closes projects that nobody has used for a while.
+    /// Closes projects that nobody has used for a while. Whatever is done to one happens under its lock
+    /// in the map, so nobody begins to use it half-way.
     pub(crate) fn sweep(&self) {
-        let all: Vec<_> = self.all.iter().map(|entry| Arc::clone(&entry)).collect();
-        for followed in all {
-            let project = followed.place.project;
+        self.all.retain(|project, followed| {
             let mut stage = followed.stage();
-            let idle = match &mut *stage {
-                Stage::Opening { .. } => false,
-                Stage::Closed => true,
-                Stage::Open(open) => {
-                    if followed.users.load(Ordering::Acquire) > 0 {
-                        open.idle_since = Instant::now();
-                    }
-                    open.idle_since.elapsed() > LINGER
+            let used = followed.users.load(Ordering::Acquire) > 0;
+            match &mut *stage {
+                Stage::Opening { .. } => return true,
+                Stage::Open(open) if used => open.idle_since = Instant::now(),
+                Stage::Open(open) if open.idle_since.elapsed() > LINGER => {
+                    *stage = Stage::Closed;
+                    self.hub.close_project(*project, resume_elsewhere());
                 }
-            };
-            if idle && self.forget(project) && matches!(*stage, Stage::Open(_)) {
-                *stage = Stage::Closed;
-                self.log.unwatch(project);
-                self.hub.close_project(project, resume_elsewhere());
+                Stage::Open(_) => return true,
+                Stage::Closed => {}
             }
-        }
-    }
-
-    /// Takes the project off the map unless somebody has begun to use it. The map's lock orders this
-    /// against `follow`.
-    fn forget(&self, project: ProjectId) -> bool {
-        self.all.remove_if(&project, |_, followed| followed.users.load(Ordering::Acquire) == 0).is_some()
+            let keep = used || matches!(*stage, Stage::Open(_));
+            if !keep {
+                self.log.unwatch(*project);
+            }
+            keep
+        });
     }
 
     /// Events delivered so far by project, for metering: (tenant, project, meter).

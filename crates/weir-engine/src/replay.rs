@@ -5,9 +5,14 @@ use crate::resume::{self, Gap, Start};
 use crate::{Caller, Error};
 use dashmap::DashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_core::{Cursor, Event, Pattern, Position, TenantId};
 use weir_log::{LogError, Place, ReadQuery, TopicHead};
+
+/// A page that has found nothing for so long is returned empty, to be read on from: others wait for the
+/// permit.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A page of history.
 #[derive(Clone, Debug)]
@@ -71,6 +76,7 @@ impl Engine {
         let resolved = resume::resolve(&*self.log, &self.cursors, &caller.place, &start).await?;
         let (mut at, mut gap) = (resolved.after, resolved.gap);
         let patterns: Arc<[Pattern]> = patterns.into();
+        let begun = Instant::now();
         loop {
             let query = ReadQuery {
                 after: at.sequence,
@@ -81,7 +87,7 @@ impl Engine {
             match self.log.read(&caller.place, query).await {
                 Ok(page) => {
                     at.sequence = page.through;
-                    if page.events.is_empty() && !page.at_head {
+                    if page.events.is_empty() && !page.at_head && begun.elapsed() < PATIENCE {
                         continue; // A stretch without a match: progress, but nothing to show yet.
                     }
                     let next = self.position_after(&caller.place, at, page.events.last()).await?;

@@ -153,11 +153,16 @@ impl Session {
 
     /// Ends the connection, saying why in its own words. Revoked access discards what is still queued.
     pub fn close(&self, error: &Error) {
-        self.close_saying(error, (self.farewell)(error));
+        self.close_saying(error, Some((self.farewell)(error)));
+    }
+
+    /// Says that the connection will end, and why, without ending it.
+    pub(crate) fn announce_end(&self, error: &Error) {
+        self.send((self.farewell)(error));
     }
 
     /// Ends the connection with other last words.
-    pub fn close_saying(&self, error: &Error, text: Vec<u8>) {
+    pub fn close_saying(&self, error: &Error, text: Option<Vec<u8>>) {
         let discard = matches!(
             error.code,
             Code::TenantSuspended
@@ -167,7 +172,7 @@ impl Session {
                 | Code::InsufficientScope
         );
         let goodbye = Goodbye {
-            text: Some(text.into()),
+            text: text.map(Bytes::from),
             code: error.code.close_code(),
             reason: error.code.as_str().to_owned(),
             discard,
@@ -199,12 +204,15 @@ impl Session {
         let tail = match &start {
             Start::Live => Some(None),
             Start::After(text) => {
-                Some(Some(resume::decode(&self.engine.cursors, &caller.place, text)?.position))
+                let position = resume::decode(&self.engine.cursors, &caller.place, text)?.position;
+                // Without a check only the log can say whether the position is still true.
+                (position.check != 0 || position.sequence == 0).then_some(Some(position))
             }
             _ => None,
         };
+        self.engine.access.confirmed().await;
         if let Some(after) = tail
-            && self.attach(&caller, &patterns, after, Some(Arc::clone(&voice))).await?.is_ok()
+            && self.attach(&caller, &patterns, after, Some(Arc::clone(&voice)), None).await?.is_ok()
         {
             return Ok(());
         }
@@ -230,6 +238,7 @@ impl Session {
         patterns: &[Pattern],
         after: Option<Position>,
         voice: Option<Arc<dyn Voice>>,
+        since: Option<u64>,
     ) -> Result<Result<Attached, NotCovered>, Error> {
         let conn = *self
             .conn
@@ -256,7 +265,7 @@ impl Session {
         self.engine.hub.attach(conn, attach);
         let outcome = outcome.await.map_err(|_| gone())?;
         if let Ok(attached) = outcome {
-            let since = after.map_or(attached.head.sequence, |after| after.sequence);
+            let since = since.unwrap_or(after.map_or(attached.head.sequence, |after| after.sequence));
             self.now_live(patterns, since);
         }
         Ok(outcome)
@@ -265,8 +274,9 @@ impl Session {
     fn now_live(&self, patterns: &[Pattern], since: u64) {
         let mut inner = self.inner();
         for pattern in patterns {
-            if !inner.live.iter().any(|(live, _)| live == pattern) {
-                inner.live.push((pattern.clone(), since));
+            match inner.live.iter_mut().find(|(live, _)| live == pattern) {
+                Some((_, known)) => *known = since.min(*known),
+                None => inner.live.push((pattern.clone(), since)),
             }
         }
     }
@@ -292,8 +302,10 @@ impl Session {
         voice: &dyn Voice,
     ) -> Result<(), Error> {
         let shared: Arc<[Pattern]> = patterns.clone().into();
+        let since = at.sequence;
         at.check = 0; // From here on the position is the log's own word.
         loop {
+            self.caller().may_subscribe(&patterns)?;
             let query = ReadQuery {
                 after: at.sequence,
                 patterns: Arc::clone(&shared),
@@ -309,7 +321,7 @@ impl Session {
                     at.sequence = page.through;
                     let at_head = page.at_head;
                     self.hand_over(page, at.epoch).await?;
-                    if at_head && self.go_live(caller, &patterns, at).await? {
+                    if at_head && self.go_live(caller, &patterns, at, since).await? {
                         return Ok(());
                     }
                 }
@@ -326,8 +338,14 @@ impl Session {
         }
     }
 
-    async fn go_live(&self, caller: &Caller, patterns: &[Pattern], at: Position) -> Result<bool, Error> {
-        match self.attach(caller, patterns, Some(at), None).await? {
+    async fn go_live(
+        &self,
+        caller: &Caller,
+        patterns: &[Pattern],
+        at: Position,
+        since: u64,
+    ) -> Result<bool, Error> {
+        match self.attach(caller, patterns, Some(at), None, Some(since)).await? {
             Ok(_) => Ok(true),
             Err(NotCovered { floor: Some(_) }) => Ok(false),
             Err(NotCovered { floor: None }) => Err(gone()),
@@ -384,22 +402,46 @@ impl Session {
     /// end; the number of them is returned.
     ///
     /// # Errors
-    /// `INVALID_TOKEN` when they belong to another project.
-    pub async fn reauthorize(&self, caller: Arc<Caller>) -> Result<usize, Error> {
+    /// `INVALID_TOKEN` when they belong to another project; `RATE_LIMIT_EXCEEDED`.
+    pub async fn refresh(self: &Arc<Self>, caller: Arc<Caller>) -> Result<usize, Error> {
         if caller.place.project != self.caller().place.project {
             return Err(Error::new(
                 Code::InvalidToken,
                 "The new token belongs to another project; open a new connection for it.",
             ));
         }
+        take(&self.subscribe_rate, "subscriptions and refreshes per second on one connection")?;
+        self.install(caller);
+        let (engine, again) = (Arc::clone(&self.engine), Arc::clone(self));
+        self.engine.spawn(async move { engine.recheck(&again).await });
+        self.drop_lost().await
+    }
+
+    /// The same credentials, as they stand now. Nothing happens if others were installed meanwhile.
+    pub(crate) async fn reauthorize(&self, based_on: &Arc<Caller>, caller: Arc<Caller>) -> Result<(), Error> {
+        if !Arc::ptr_eq(&self.caller(), based_on) {
+            return Ok(());
+        }
+        self.install(caller);
+        self.drop_lost().await.map(drop)
+    }
+
+    /// At once, so that a replay that is under way is held to it with its next page.
+    fn install(&self, caller: Arc<Caller>) {
+        let mut inner = self.inner();
+        if !inner.closed {
+            self.engine.sessions.expect_end(self.id, &inner.caller, &caller);
+            inner.caller = caller;
+        }
+    }
+
+    async fn drop_lost(&self) -> Result<usize, Error> {
         let _turn = self.turn.lock().await;
         let lost: Vec<Pattern> = {
-            let mut inner = self.inner();
-            inner.caller = Arc::clone(&caller);
-            let lost = |pattern: &Pattern| caller.may_subscribe(std::slice::from_ref(pattern)).is_err();
+            let inner = self.inner();
+            let lost = |pattern: &Pattern| inner.caller.may_subscribe(std::slice::from_ref(pattern)).is_err();
             inner.live.iter().map(|(pattern, _)| pattern.clone()).filter(lost).collect()
         };
-        self.engine.sessions.expect_expiry(self.id, &caller);
         if !lost.is_empty() {
             self.drop_patterns(lost.clone()).await?;
         }

@@ -2,7 +2,7 @@
 //! by the time at which their credentials end.
 
 use crate::session::Session;
-use crate::{Caller, Error};
+use crate::{Caller, Error, Who};
 use dashmap::DashMap;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +19,17 @@ impl Sessions {
     pub(crate) fn add(&self, session: &Arc<Session>) {
         let caller = session.caller();
         self.by_tenant.entry(caller.place.tenant).or_default().insert(session.id, Arc::clone(session));
-        self.expect_expiry(session.id, &caller);
+        self.expect_end(session.id, &caller, &caller);
     }
 
-    /// Remembers when these credentials end. Earlier times of the same session stay and find nothing to
-    /// close when they come.
-    pub(crate) fn expect_expiry(&self, id: ConnectionId, caller: &Caller) {
-        if let Some(when) = caller.expires_at {
-            self.ending().insert((when, id), caller.place.tenant);
+    /// A session's credentials are replaced: remembers when the new ones end instead of the old.
+    pub(crate) fn expect_end(&self, id: ConnectionId, old: &Caller, new: &Caller) {
+        let mut ending = self.ending();
+        if let Some(when) = old.ends_at {
+            ending.remove(&(when, id));
+        }
+        if let Some(when) = new.ends_at {
+            ending.insert((when, id), new.place.tenant);
         }
     }
 
@@ -37,7 +40,7 @@ impl Sessions {
             sessions.remove(&session.id);
         }
         self.by_tenant.remove_if(&tenant, |_, sessions| sessions.is_empty());
-        if let Some(when) = caller.expires_at {
+        if let Some(when) = caller.ends_at {
             self.ending().remove(&(when, session.id));
         }
     }
@@ -56,10 +59,13 @@ impl Sessions {
         for ((_, id), tenant) in due {
             let session = self.by_tenant.get(&tenant).and_then(|sessions| sessions.get(&id).cloned());
             let Some(session) = session else { continue };
-            if session.caller().expires_at.is_some_and(|when| when <= now) {
-                let error =
-                    Error::new(Code::ExpiredToken, "The credentials of this connection have expired.");
-                session.close(&error);
+            let caller = session.caller();
+            if caller.ends_at.is_some_and(|when| when <= now) {
+                let code = match caller.who {
+                    Who::Key(_) => Code::ExpiredApiKey,
+                    Who::Client { .. } => Code::ExpiredToken,
+                };
+                session.close(&Error::new(code, "The credentials of this connection have expired."));
             }
         }
     }

@@ -45,7 +45,7 @@ pub(crate) fn missing() -> Error {
 
 fn unreadable(header: &str) -> Error {
     Error::new(
-        Code::InvalidRequest,
+        Code::Unauthenticated,
         format!(
             "The header {header} cannot be read: send `Authorization: Bearer <API key or client token>`."
         ),

@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 use utoipa::ToSchema;
 use weir_core::{Code, RequestId};
 use weir_engine::Error;
@@ -32,13 +33,13 @@ pub(crate) struct ErrorObject {
 }
 
 /// The error as the JSON object that goes under `error`.
-pub(crate) fn object(error: &Error, request: RequestId) -> ErrorObject {
+pub(crate) fn object(error: &Error, request: &RequestId) -> ErrorObject {
     let details = if error.details.is_null() { json!({}) } else { error.details.clone() };
-    ErrorObject { code: error.code, message: error.message.clone(), details, request_id: request }
+    ErrorObject { code: error.code, message: error.message.clone(), details, request_id: request.clone() }
 }
 
 /// Logs what is our fault, once.
-pub(crate) fn report(error: &Error, request: RequestId) {
+pub(crate) fn report(error: &Error, request: &RequestId) {
     let Some(cause) = &error.internal else { return };
     if error.code == Code::Internal {
         tracing::error!(request_id = %request, code = %error.code, cause, "request {request} failed: {cause}");
@@ -68,7 +69,8 @@ impl Failure {
     /// The headers that go with the body, by name.
     fn headers(&self) -> Vec<(HeaderName, String)> {
         let mut headers = Vec::new();
-        if let Some(wait) = self.error.retry_after {
+        let later = matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if let Some(wait) = self.error.retry_after.or_else(|| later.then_some(Duration::from_secs(1))) {
             // Whole seconds, rounded up: coming back a moment early would be refused again.
             headers.push((header::RETRY_AFTER, wait.as_millis().div_ceil(1_000).max(1).to_string()));
         }
@@ -79,12 +81,12 @@ impl Failure {
     }
 
     fn body(&self) -> ErrorBody {
-        ErrorBody { error: object(&self.error, self.request) }
+        ErrorBody { error: object(&self.error, &self.request) }
     }
 
     /// The whole answer as HTTP/1.1, for a socket that hyper does not have.
     pub(crate) fn raw(&self) -> Vec<u8> {
-        report(&self.error, self.request);
+        report(&self.error, &self.request);
         let body = serde_json::to_vec(&self.body()).unwrap_or_default();
         let mut head = format!(
             "HTTP/1.1 {}\r\nx-request-id: {}\r\nconnection: close\r\naccess-control-allow-origin: *\r\n\
@@ -103,7 +105,7 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        report(&self.error, self.request);
+        report(&self.error, &self.request);
         let mut response = (self.status(), axum::Json(self.body())).into_response();
         for (name, value) in self.headers() {
             if let Ok(value) = HeaderValue::from_str(&value) {

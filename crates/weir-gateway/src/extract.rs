@@ -17,7 +17,7 @@ use weir_engine::{Caller, Error};
 
 /// The request's id: the client's, where it gave a usable one, or ours.
 pub(crate) fn request_id(parts: &Parts) -> RequestId {
-    parts.extensions.get::<RequestId>().copied().unwrap_or_default()
+    parts.extensions.get::<RequestId>().cloned().unwrap_or_default()
 }
 
 /// Any authenticated caller, with one unit of its rate taken. What it may do is the engine's to say.
@@ -33,7 +33,7 @@ impl FromRequestParts<Arc<Gateway>> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
         let request = request_id(parts);
-        let fail = |error| Failure::new(error, request);
+        let fail = |error| Failure::new(error, request.clone());
         let presented = credentials::from_headers(&parts.headers).map_err(fail)?;
         let presented = presented.ok_or_else(|| fail(credentials::missing()))?;
         let caller = gateway.engine.authenticate(presented).await.map_err(fail)?;
@@ -43,8 +43,8 @@ impl FromRequestParts<Arc<Gateway>> for Authenticated {
 }
 
 impl Authenticated {
-    pub(crate) const fn fail(&self, error: Error) -> Failure {
-        Failure::new(error, self.request)
+    pub(crate) fn fail(&self, error: Error) -> Failure {
+        Failure::new(error, self.request.clone())
     }
 }
 
@@ -56,6 +56,13 @@ pub(crate) fn take(caller: &Caller, units: u32, headers: Option<&RateHeaders>) -
     }
     if decision.allowed {
         return Ok(());
+    }
+    if units > decision.limit {
+        return Err(Error::new(
+            Code::InvalidRequest,
+            format!("{units} units at once are more than the {} per second of this credential will ever allow: send less at once.", decision.limit),
+        )
+        .with(json!({ "limit": decision.limit, "requested": units })));
     }
     Err(Error::new(
         Code::RateLimitExceeded,

@@ -37,7 +37,7 @@ impl RateHeaders {
     }
 }
 
-/// Gives the request an id (the client's own, when it is one of ours in form) and answers with it.
+/// Gives the request an id (the client's own, when it is usable) and answers with it.
 pub(crate) async fn around(
     State(gateway): State<Arc<Gateway>>,
     mut request: Request,
@@ -48,11 +48,11 @@ pub(crate) async fn around(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
     let rate = RateHeaders::default();
-    request.extensions_mut().insert(id);
+    request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(rate.clone());
     let mut response = next.run(request).await;
     rate.write(&mut response);
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let route = route.as_deref().unwrap_or("unmatched");
@@ -61,5 +61,5 @@ pub(crate) async fn around(
 }
 
 fn incoming_id(request: &Request) -> Option<RequestId> {
-    request.headers().get(REQUEST_ID)?.to_str().ok()?.parse().ok()
+    RequestId::given(request.headers().get(REQUEST_ID)?.to_str().ok()?)
 }

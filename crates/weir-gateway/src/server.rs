@@ -77,7 +77,11 @@ pub async fn serve(
         let stop = server.stop.clone();
         server.connections.spawn(async move {
             let _ = socket.set_nodelay(true);
-            match recognize(&socket, streams, gateway.settings.header_timeout).await {
+            let kind = tokio::select! {
+                () = stop.cancelled() => return,
+                kind = recognize(&socket, streams, gateway.settings.header_timeout) => kind,
+            };
+            match kind {
                 Some(Kind::EventStream) => event_stream(socket, &gateway).await,
                 Some(Kind::Http) => serve_http(&http, socket, router, stop).await,
                 None => {}
@@ -142,7 +146,7 @@ async fn recognize(socket: &TcpStream, streams: bool, limit: Duration) -> Option
                 return Some(Kind::EventStream);
             }
             let undecided = |line: &&[u8]| line.len() > seen.len() && line.starts_with(seen);
-            if !undecided(&HTTP2_PREFACE) && !(streams && EVENT_STREAMS.iter().any(undecided)) {
+            if !(undecided(&HTTP2_PREFACE) || streams && EVENT_STREAMS.iter().any(undecided)) {
                 return Some(Kind::Http);
             }
             // Peeking is always ready now, so there is nothing to wait for but time.
@@ -157,8 +161,8 @@ async fn event_stream(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     let head = read_head(&mut socket, settings.header_bytes);
     let Ok(Ok(head)) = tokio::time::timeout(settings.header_timeout, head).await else { return };
     let id = RequestId::new();
-    let parsed = parse_head(&head, settings, id);
-    let id = parsed.as_ref().map_or(id, |parts| crate::extract::request_id(parts));
+    let parsed = parse_head(&head, settings, id.clone());
+    let id = parsed.as_ref().map_or(id, crate::extract::request_id);
     let accepted = match parsed {
         Ok(parts) => sse::accept(gateway, &parts).await,
         Err(error) => Err(error),
@@ -214,8 +218,9 @@ fn parse_head(head: &[u8], settings: &Settings, id: RequestId) -> Result<Parts, 
         let value = HeaderValue::from_bytes(header.value).map_err(|_| malformed())?;
         request.headers_mut().append(name, value);
     }
-    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok()?.parse().ok());
-    request.extensions_mut().insert::<RequestId>(given.unwrap_or(id));
+    let given =
+        request.headers().get("x-request-id").and_then(|value| RequestId::given(value.to_str().ok()?));
+    request.extensions_mut().insert(given.unwrap_or(id));
     Ok(request.into_parts().0)
 }
 

@@ -87,6 +87,11 @@ impl Accepted {
         self.gateway.engine.hub().adopt(new);
     }
 
+    /// Nothing came of it.
+    pub(crate) fn abandon(self) {
+        self.session.closed();
+    }
+
     /// Answers a request whose socket is ours.
     pub(crate) fn take_socket(self, socket: TcpStream) {
         let head = format!(
@@ -106,11 +111,10 @@ pub(crate) async fn over_hyper(State(gateway): State<Arc<Gateway>>, request: Req
         Ok(accepted) => accepted,
         Err(error) => return Failure::new(error, id).into_response(),
     };
-    let session = Arc::clone(&accepted.session);
     let (ours, theirs) = match pair() {
         Ok(pair) => pair,
         Err(error) => {
-            session.closed();
+            accepted.abandon();
             return Failure::new(Error::internal(error), id).into_response();
         }
     };
@@ -204,7 +208,7 @@ impl weir_engine::Voice for Voice {
 /// The last event of a stream that the engine ends.
 fn farewell(reason: &Error) -> Vec<u8> {
     let retry = reason.retry_after.map(|after| format!("retry: {}\n", after.as_millis())).unwrap_or_default();
-    let data = serde_json::json!({ "error": object(reason, RequestId::new()) });
+    let data = serde_json::json!({ "error": object(reason, &RequestId::new()) });
     format!("{retry}event: error\ndata: {data}\n\n").into_bytes()
 }
 
@@ -217,15 +221,15 @@ async fn run(session: Arc<Session>, request: RequestId, begin: Begin) {
     let Err(SubscribeError::Refused(error) | SubscribeError::Interrupted(error)) = subscribed else { return };
     match voice.take_first() {
         Some((_, Some(opened))) => {
-            session.close_saying(&error, Vec::new());
+            session.close_saying(&error, None);
             let _ = opened.send(Err(error));
         }
         Some((_, None)) => {
             let answer = Failure::new(error.clone(), request).raw();
-            session.close_saying(&error, answer);
+            session.close_saying(&error, Some(answer));
         }
         None => {
-            report(&error, request);
+            report(&error, &request);
             session.close(&error);
         }
     }
@@ -236,7 +240,7 @@ impl Listener for EventStream {
         self.session.opened(conn);
         let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(begin) = begin {
-            self.gateway.engine.spawn(run(Arc::clone(&self.session), self.request, begin));
+            self.gateway.engine.spawn(run(Arc::clone(&self.session), self.request.clone(), begin));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::metrics::Metrics;
 use crate::ws::Dispatchers;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use weir_engine::Engine;
 
@@ -39,6 +39,8 @@ pub struct Gateway {
     pub(crate) metrics: Metrics,
     pub(crate) dispatchers: Dispatchers,
     draining: AtomicBool,
+    /// Bytes of WebSocket frames that are being worked on.
+    pub(crate) frames_in_work: AtomicUsize,
 }
 
 impl Gateway {
@@ -47,7 +49,14 @@ impl Gateway {
     pub fn new(engine: Arc<Engine>, settings: Settings) -> Arc<Self> {
         let dispatchers = Dispatchers::start(&engine);
         let metrics = Metrics::new();
-        Arc::new(Self { engine, settings, metrics, dispatchers, draining: AtomicBool::new(false) })
+        Arc::new(Self {
+            engine,
+            settings,
+            metrics,
+            dispatchers,
+            draining: AtomicBool::new(false),
+            frames_in_work: AtomicUsize::new(0),
+        })
     }
 
     /// From now on readiness says no and new live connections are refused.

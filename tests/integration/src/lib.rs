@@ -2,6 +2,8 @@
 //! `faults.rs` for the promises that cross paths. Each test starts servers of its own.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod events;

@@ -35,7 +35,8 @@ async fn the_last_event_id_resumes_from_header_and_query() {
 async fn a_stream_begins_with_a_retry_and_its_headers() {
     let app = TestApp::start().await;
     let tenant = app.tenant().await;
-    let mut stream = app.sse(&tenant.api_key, "a", None).await;
+    let request = app.api(&tenant.api_key).request(Method::GET, "/sse").query(&[("topics", "a")]);
+    let mut stream = Sse::open(request).await;
     let header =
         |name: &str| stream.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     assert_eq!(header("cache-control").as_deref(), Some("no-store"));

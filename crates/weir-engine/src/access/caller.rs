@@ -65,6 +65,8 @@ pub struct Caller {
     pub limits: Arc<Limits>,
     /// When the credential ends.
     pub expires_at: Option<Timestamp>,
+    /// When a live connection with it is closed: `expires_at`, with the tolerance that tokens have.
+    pub(crate) ends_at: Option<Timestamp>,
     /// The credential's own rate, shared by everything that uses it.
     pub(crate) rate: Arc<Gcra>,
 }

@@ -6,7 +6,10 @@ use super::{Caller, Claims, Credentials, Grant, Who, token};
 use crate::Error;
 use crate::engine::{Engine, Settings};
 use crate::limits::{Gcra, Rate};
+use crate::session::Session;
 use dashmap::DashMap;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use moka::future::Cache;
 use serde_json::json;
 use std::sync::Arc;
@@ -68,10 +71,15 @@ pub(crate) struct Access {
     seen: AtomicI64,
     /// The last change of each tenant that had one lately.
     changed: DashMap<TenantId, (i64, Instant)>,
+    /// Limiters in use, and those used a moment ago.
+    limiters: DashMap<KeyId, Arc<Gcra>>,
     jwt_bytes: usize,
     jwt_leeway: Duration,
     ticket_lifetime: Duration,
 }
+
+/// A look-up's answer: whose it is, and what.
+type Looked<K> = Result<(Option<TenantId>, Option<K>), Error>;
 
 impl Access {
     pub(crate) async fn load(
@@ -89,6 +97,7 @@ impl Access {
             freshness: Freshness::new(settings.access_window),
             seen: AtomicI64::new(head),
             changed: DashMap::new(),
+            limiters: DashMap::new(),
             jwt_bytes: settings.jwt_bytes,
             jwt_leeway: settings.jwt_leeway,
             ticket_lifetime: settings.ticket_lifetime,
@@ -169,12 +178,14 @@ impl Access {
             return Err(unknown_signer());
         }
         not_suspended(key.suspended.as_deref())?;
+        let ends = Timestamp::from_seconds(claims.exp).plus(self.jwt_leeway);
         Ok(Arc::new(Caller {
             place: key.place.clone(),
             who: Who::Client { signer, subject: claims.sub.map(Into::into) },
             grant: Grant::Topics { subscribe: claims.subscribe.into(), publish: claims.publish.into() },
             limits: Arc::clone(&key.limits),
             expires_at: Some(Timestamp::from_seconds(claims.exp)),
+            ends_at: Some(key.revoked_at.map_or(ends, |revoked| ends.min(revoked))),
             rate: Arc::clone(&key.rate),
         }))
     }
@@ -210,47 +221,78 @@ impl Access {
     }
 
     async fn key(&self, id: KeyId) -> Result<Arc<Known<KnownKey>>, Error> {
-        self.known(&self.keys, id, async {
+        let look = || async move {
             let found = self.store.directory.key(id).await?;
-            Ok((found.as_ref().map(|key| key.access.tenant.id), found.map(known_key)))
-        })
-        .await
+            Ok((found.as_ref().map(|key| key.access.tenant.id), found.map(|key| self.known_key(key))))
+        };
+        self.known(&self.keys, id, || look().boxed()).await
     }
 
     async fn signer(&self, id: SigningKeyId) -> Result<Arc<Known<KnownSigner>>, Error> {
-        self.known(&self.signers, id, async {
+        let look = || async move {
             let found = self.store.directory.signing_key(id).await?;
             let tenant = found.as_ref().map(|key| key.access.tenant.id);
             let known = found.map(|key| known_signer(&self.sealer, key)).transpose()?;
             Ok((tenant, known))
-        })
-        .await
+        };
+        self.known(&self.signers, id, || look().boxed()).await
     }
 
     /// A remembered answer that is still true, or a new one; callers that miss at once share one query.
-    async fn known<I, K>(
+    async fn known<'a, I, K>(
         &self,
         cache: &Cache<I, Arc<Known<K>>>,
         id: I,
-        look: impl Future<Output = Result<(Option<TenantId>, Option<K>), Error>> + Send,
+        look: impl Fn() -> BoxFuture<'a, Looked<K>>,
     ) -> Result<Arc<Known<K>>, Error>
     where
         I: std::hash::Hash + Eq + Copy + Send + Sync + 'static,
         K: Send + Sync + 'static,
     {
-        if let Some(known) = cache.get(&id).await {
+        loop {
+            let fill = async {
+                // Read before the query: a change that is committed meanwhile makes the answer stale, not lost.
+                let as_of = self.seen.load(Ordering::Acquire);
+                let (tenant, found) = look().await?;
+                Ok::<_, Error>(Arc::new(Known { found, tenant, as_of, at: Instant::now() }))
+            };
+            let known = cache.try_get_with(id, fill).await.map_err(|error| (*error).clone())?;
+            // Also an answer that another caller began to look up before the change.
             if self.still_true(&known) {
                 return Ok(known);
             }
             cache.invalidate(&id).await;
         }
-        let fill = async {
-            // Read before the query: a change that is committed meanwhile makes the answer stale, not lost.
-            let as_of = self.seen.load(Ordering::Acquire);
-            let (tenant, found) = look.await?;
-            Ok::<_, Error>(Arc::new(Known { found, tenant, as_of, at: Instant::now() }))
-        };
-        cache.try_get_with(id, fill).await.map_err(|error| (*error).clone())
+    }
+
+    fn known_key(&self, found: Credential<ApiKey>) -> KnownKey {
+        let Credential { key, access } = found;
+        // A key that was rotated is revoked from a time to come on: that is when its connections end, too.
+        let ends = [key.expires_at, key.revoked_at].into_iter().flatten().min();
+        KnownKey {
+            hash: key.key_hash,
+            revoked_at: key.revoked_at,
+            suspended: suspended(&access),
+            caller: Arc::new(Caller {
+                place: place(&access),
+                who: Who::Key(key.id),
+                grant: Grant::Scopes(key.scopes),
+                limits: Arc::new(access.tenant.limits),
+                expires_at: key.expires_at,
+                ends_at: ends,
+                rate: self.limiter(key.id, key.rate_limit_per_sec),
+            }),
+        }
+    }
+
+    /// The limiter of a key outlives what is remembered of the key: looking it up again gives no new burst.
+    fn limiter(&self, id: KeyId, per_second: u32) -> Arc<Gcra> {
+        let rate = Rate { per_second };
+        let mut entry = self.limiters.entry(id).or_insert_with(|| Arc::new(Gcra::new(rate)));
+        if entry.rate() != rate {
+            *entry = Arc::new(Gcra::new(rate));
+        }
+        Arc::clone(&entry)
     }
 
     fn still_true<K>(&self, known: &Known<K>) -> bool {
@@ -264,17 +306,15 @@ impl Access {
     async fn look(&self) -> Result<Vec<TenantId>, Error> {
         let mut tenants = Vec::new();
         loop {
-            let begun = Instant::now();
             let after = self.seen.load(Ordering::Acquire);
             let changes = self.store.directory.access_changes_after(after, CHANGES).await?;
             let more = changes.len() == CHANGES as usize;
             for change in changes {
-                self.changed.insert(change.tenant_id, (change.seq, begun));
+                self.changed.insert(change.tenant_id, (change.seq, Instant::now()));
                 self.seen.fetch_max(change.seq, Ordering::AcqRel);
                 tenants.push(change.tenant_id);
             }
             if !more {
-                self.freshness.confirm(begun);
                 tenants.sort_unstable();
                 tenants.dedup();
                 return Ok(tenants);
@@ -285,26 +325,11 @@ impl Access {
     /// Drops what can be dropped: changes older than anything remembered, tickets that expired.
     pub(crate) async fn sweep(&self) {
         self.changed.retain(|_, change| change.1.elapsed() < 2 * KEEP);
+        // A limiter that nobody holds and that is full again knows nothing worth keeping.
+        self.limiters.retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.is_full());
         if let Err(error) = self.store.tickets.purge(self.clock.now()).await {
             tracing::warn!(%error, "expired tickets could not be purged: {error}");
         }
-    }
-}
-
-fn known_key(found: Credential<ApiKey>) -> KnownKey {
-    let Credential { key, access } = found;
-    KnownKey {
-        hash: key.key_hash,
-        revoked_at: key.revoked_at,
-        suspended: suspended(&access),
-        caller: Arc::new(Caller {
-            place: place(&access),
-            who: Who::Key(key.id),
-            grant: Grant::Scopes(key.scopes),
-            limits: Arc::new(access.tenant.limits),
-            expires_at: key.expires_at,
-            rate: Arc::new(Gcra::new(Rate { per_second: key.rate_limit_per_sec })),
-        }),
     }
 }
 
@@ -390,12 +415,15 @@ impl Engine {
         let mut failing = false;
         loop {
             tick.tick().await;
+            let begun = Instant::now();
             match self.access.look().await {
                 Ok(tenants) => {
                     failing = false;
                     for tenant in tenants {
-                        self.spawn(Arc::clone(&self).enforce(tenant));
+                        self.enforce(tenant).await;
                     }
+                    // Only now: what waits for the confirmation finds the hub told of every session's end.
+                    self.access.freshness.confirm(begun);
                 }
                 Err(error) if !failing => {
                     failing = true;
@@ -408,16 +436,27 @@ impl Engine {
     }
 
     /// Holds every live session of a tenant against what is true now.
-    async fn enforce(self: Arc<Self>, tenant: TenantId) {
+    async fn enforce(self: &Arc<Self>, tenant: TenantId) {
         for session in self.sessions.of(tenant) {
-            match self.access.again(Stands::of(&session.caller())).await {
-                Err(error) => session.close(&error),
+            self.recheck(&session).await;
+        }
+    }
+
+    /// Holds a session against what is true now: ends it, or gives it its credentials as they stand.
+    pub(crate) async fn recheck(&self, session: &Arc<Session>) {
+        let based_on = session.caller();
+        match self.access.again(Stands::of(&based_on)).await {
+            // A refusal of credentials that were replaced meanwhile says nothing about the new ones.
+            Err(error) if Arc::ptr_eq(&session.caller(), &based_on) => session.close(&error),
+            Err(_) => {}
+            Ok(caller) => {
+                let session = Arc::clone(session);
                 // In a task of its own: a session that is catching up must not hold up the others.
-                Ok(caller) => self.spawn(async move {
-                    if let Err(error) = session.reauthorize(caller).await {
+                self.spawn(async move {
+                    if let Err(error) = session.reauthorize(&based_on, caller).await {
                         session.close(&error);
                     }
-                }),
+                });
             }
         }
     }

@@ -50,6 +50,18 @@ impl Gcra {
         Self { rate, full_at: AtomicU64::new(0) }
     }
 
+    /// The rate it keeps.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Whether the whole burst is available.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full_at.load(Ordering::Relaxed) <= now()
+    }
+
     /// Takes `units` at once, all or none. `None` when the rate is unlimited.
     #[must_use]
     pub fn take(&self, units: u32) -> Option<Decision> {

@@ -49,7 +49,7 @@ fn structured(body: &[u8]) -> Result<NewEvent, Error> {
     }
     let envelope: BTreeMap<String, Value> = json(body)?;
     let data: Data = json(body)?;
-    let base64 = envelope.get("data_base64").is_some();
+    let base64 = envelope.contains_key("data_base64");
     let payload = match (data.data, envelope.get("data_base64").and_then(Value::as_str)) {
         (Some(raw), None) => Payload::from_raw(&raw)?,
         (None, Some(text)) => text_payload(text)?,

@@ -57,8 +57,9 @@ impl PublishRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
-    /// 1 to 100 of them, stored in this order.
-    events: Vec<PublishRequest>,
+    /// 1 to 100 of them, stored in this order. One that is not as documented does not spoil the others.
+    #[schema(value_type = Vec<PublishRequest>)]
+    events: Vec<Box<RawValue>>,
 }
 
 /// The place that an event was given.
@@ -181,7 +182,7 @@ pub(crate) async fn publish_batch(
     for (place, outcome) in places.into_iter().zip(outcomes) {
         results[place] = Some(match outcome {
             Ok(published) => BatchResult::Published(published.into()),
-            Err(error) => BatchResult::Refused { error: object(&error, auth.request) },
+            Err(error) => BatchResult::Refused { error: object(&error, &auth.request) },
         });
     }
     let results: Vec<BatchResult> = results.into_iter().flatten().collect();
@@ -214,14 +215,16 @@ fn read_batch(
     let mut placed = Vec::with_capacity(count);
     let mut results: Vec<Option<BatchResult>> = (0..count).map(|_| None).collect();
     for (place, event) in batch.events.into_iter().enumerate() {
-        match event.into_event() {
+        match json::<PublishRequest>(event.get().as_bytes()).and_then(PublishRequest::into_event) {
             Ok(mut event) => {
                 if event.id.is_none() {
                     event.id = idempotency_key(&body.headers, Some(place))?;
                 }
                 placed.push((place, event));
             }
-            Err(error) => results[place] = Some(BatchResult::Refused { error: object(&error, auth.request) }),
+            Err(error) => {
+                results[place] = Some(BatchResult::Refused { error: object(&error, &auth.request) })
+            }
         }
     }
     Ok((placed, results))

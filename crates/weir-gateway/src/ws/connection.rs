@@ -16,6 +16,8 @@ use weir_hub::{Closed, Conn, Goodbye, Listener};
 
 /// Bytes of frames of one connection that may be in work: beyond it the socket is not read.
 const ALLOWANCE: usize = 256 << 10;
+/// The same for all connections of the node together: beyond it each is read one frame at a time.
+const NODE_ALLOWANCE: usize = 128 << 20;
 /// What a frame counts beside its bytes.
 const FRAME_OVERHEAD: usize = 256;
 
@@ -33,6 +35,8 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
+    /// Those of them that publish.
+    publishes: usize,
     /// A task is working on the queue.
     running: bool,
     /// The hub has stopped reading the socket for us.
@@ -113,14 +117,14 @@ impl Connection {
     }
 
     fn fail(&self, id: Option<&str>, error: &Error) {
-        report(error, self.request);
-        self.send(frames::error(id, error, self.request));
+        report(error, &self.request);
+        self.send(frames::error(id, error, &self.request));
     }
 
     /// Ends the connection with an `error` frame and the code's close code.
     fn end(&self, error: &Error) {
-        report(error, self.request);
-        let text = frames::error(None, error, self.request);
+        report(error, &self.request);
+        let text = frames::error(None, error, &self.request);
         if let Some(conn) = self.conn.get() {
             let goodbye = Goodbye {
                 text: Some(text.into()),
@@ -145,8 +149,14 @@ impl Connection {
                     self.send(ServerFrame::Pong { id: frame.id.as_deref() }.text());
                     self.settle(cost);
                 }
-                ("publish", Some(session)) => self.publish(session, &frame, cost),
-                _ => self.enqueue(text),
+                // Behind those that wait for something else: publishes are stored in the order of their frames.
+                ("publish", Some(session)) if self.queue().publishes == 0 => {
+                    self.publish(session, &frame, cost)
+                }
+                (kind, _) => {
+                    let publishes = kind == "publish";
+                    self.enqueue(text, publishes);
+                }
             },
         }
     }
@@ -176,10 +186,11 @@ impl Connection {
         });
     }
 
-    fn enqueue(self: &Arc<Self>, text: Bytes) {
+    fn enqueue(self: &Arc<Self>, text: Bytes, publishes: bool) {
         let start = {
             let mut queue = self.queue();
             queue.frames.push_back(text);
+            queue.publishes += usize::from(publishes);
             !std::mem::replace(&mut queue.running, true)
         };
         if start {
@@ -215,7 +226,11 @@ impl Connection {
             ("unsubscribe", Some(session)) => self.unsubscribe(session, &frame).await,
             ("refresh", Some(session)) => self.refresh(session, &frame).await,
             // It came while `connect` was being worked on.
-            ("publish", Some(session)) => return self.publish(session, &frame, 0),
+            ("publish", Some(session)) => {
+                self.publish(session, &frame, 0);
+                self.queue().publishes -= 1;
+                return;
+            }
             (other, _) => {
                 let known = "connect, subscribe, unsubscribe, publish, refresh, ping";
                 let message = format!("`{}` is not a frame type; use {known}.", crate::query::cut(other));
@@ -266,7 +281,7 @@ impl Connection {
     async fn refresh(&self, session: &Arc<Session>, frame: &ClientFrame<'_>) -> Result<(), Error> {
         let caller = self.gateway.engine.authenticate(token(frame)?).await?;
         let expires_at = caller.expires_at;
-        let dropped_topics = session.reauthorize(caller).await?;
+        let dropped_topics = session.refresh(caller).await?;
         let frame = ServerFrame::Refreshed { id: frame.id.as_deref(), dropped_topics, expires_at };
         self.send(frame.text());
         Ok(())
@@ -274,6 +289,7 @@ impl Connection {
 
     /// A frame is done with: its bytes no longer count.
     fn settle(&self, cost: usize) {
+        self.gateway.frames_in_work.fetch_sub(cost, Ordering::AcqRel);
         let left = self.in_work.fetch_sub(cost, Ordering::AcqRel).saturating_sub(cost);
         if left > ALLOWANCE / 2 {
             return;
@@ -305,7 +321,8 @@ impl Listener for Connection {
     fn text(self: Arc<Self>, text: Bytes) -> bool {
         let cost = text.len() + FRAME_OVERHEAD;
         let in_work = self.in_work.fetch_add(cost, Ordering::AcqRel) + cost;
-        let go_on = in_work <= ALLOWANCE;
+        let node = self.gateway.frames_in_work.fetch_add(cost, Ordering::AcqRel) + cost;
+        let go_on = in_work <= ALLOWANCE && node <= NODE_ALLOWANCE;
         if !go_on {
             self.queue().paused = true;
         }
@@ -325,7 +342,8 @@ impl Listener for Connection {
         {
             let mut queue = self.queue();
             queue.closed = true;
-            queue.frames.clear();
+            let dropped = queue.frames.drain(..).map(|text| text.len() + FRAME_OVERHEAD).sum::<usize>();
+            self.gateway.frames_in_work.fetch_sub(dropped, Ordering::AcqRel);
         }
         if let Some(session) = self.session.get() {
             session.closed();

@@ -17,7 +17,7 @@ impl Dispatchers {
         let count = std::thread::available_parallelism().map_or(2, usize::from);
         let queues = (0..count).map(|_| {
             let (sender, mut receiver) = mpsc::unbounded_channel::<Arrived>();
-            engine.spawn(async move {
+            engine.spawn_vital(async move {
                 while let Some((connection, text)) = receiver.recv().await {
                     connection.handle(text);
                     // A flood of frames must not keep the other tasks of this thread waiting.

@@ -181,12 +181,12 @@ impl ServerFrame<'_> {
 pub(super) fn farewell(reason: &Error) -> Vec<u8> {
     match (reason.code, reason.retry_after) {
         (Code::Draining, Some(after)) => ServerFrame::Reconnect { after_ms: after.as_millis() }.text(),
-        _ => error(None, reason, RequestId::new()),
+        _ => error(None, reason, &RequestId::new()),
     }
 }
 
 /// The answer to a frame that failed.
-pub(super) fn error(id: Option<&str>, error: &Error, request: RequestId) -> Vec<u8> {
+pub(super) fn error(id: Option<&str>, error: &Error, request: &RequestId) -> Vec<u8> {
     let retry_after_ms = error.retry_after.map(|wait| wait.as_millis());
     ServerFrame::Error { id, error: object(error, request), retry_after_ms }.text()
 }

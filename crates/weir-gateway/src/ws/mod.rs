@@ -24,7 +24,7 @@ use hyper_util::server::conn::auto::upgrade::downcast;
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use weir_core::{Code, RequestId};
+use weir_core::Code;
 use weir_engine::{Caller, Error};
 use weir_hub::{Dialect, NewConnection};
 
@@ -132,7 +132,7 @@ async fn take_over(
     connection: Arc<Connection>,
     caller: Option<Result<Arc<Caller>, Error>>,
 ) {
-    let request: RequestId = connection.request;
+    let request = connection.request.clone();
     let Ok(upgraded) = on_upgrade.await else { return };
     let Some((socket, read_ahead)) = bare(upgraded) else {
         tracing::error!(request_id = %request, "the upgraded socket of {request} is not a TCP socket");

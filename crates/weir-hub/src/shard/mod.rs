@@ -131,8 +131,24 @@ pub fn spawn(number: u16, config: Arc<Config>) -> io::Result<(Mailbox, JoinHandl
         parts: Vec::new(),
         pass: Pass::default(),
     };
-    let thread = thread::Builder::new().name(format!("hub-{number}")).spawn(move || shard.run())?;
+    let thread = thread::Builder::new().name(format!("hub-{number}")).spawn(move || {
+        let _fuse = Fuse;
+        shard.run();
+    })?;
     Ok((mailbox, thread))
+}
+
+/// A shard that panics would leave its connections open and silent. The process ends instead: its
+/// supervisor starts it again and every client resumes.
+struct Fuse;
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("a hub shard panicked; the process ends so that its clients resume elsewhere");
+            std::process::abort();
+        }
+    }
 }
 
 impl Shard {

@@ -23,7 +23,7 @@ pub async fn changes_leave_entries_in_a_chain(place: &Place) {
     let made = set_up(&store, "acme").await;
     let tenant = made.access.tenant.id;
     let request = RequestId::new();
-    let who = By { request_id: Some(request), ..By::new("member:ada", at(3)) };
+    let who = By { request_id: Some(request.clone()), ..By::new("member:ada", at(3)) };
     store.keys.revoke(tenant, made.key.id, who).await.expect("revokes");
     store.audit.append(None, entry("installation"), by(4)).await.expect("appends");
 

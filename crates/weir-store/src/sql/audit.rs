@@ -84,7 +84,7 @@ impl Tx {
 }
 
 fn with_request(mut details: Value, by: &By) -> Value {
-    if let Some(id) = by.request_id {
+    if let Some(id) = &by.request_id {
         match details.as_object_mut() {
             Some(fields) => {
                 fields.insert("request_id".into(), json!(id));
