@@ -135,27 +135,34 @@ impl Engine {
 
     /// Runs background work until the engine stops.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
         // By handle: the hub's threads call this too, and they are not the runtime's.
-        let run = async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = work => {}
-            }
-        };
+        let run = self.until_stopped(work);
         self.tasks.spawn_on(run, &self.runtime);
     }
 
     /// Runs work without which the node only looks alive: if it panics the process ends, so that a
     /// supervisor starts it again.
     pub fn spawn_vital(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let work = self.runtime.spawn(work);
+        let work = self.runtime.spawn(self.until_stopped(work));
         self.spawn(async move {
             if work.await.is_err_and(|error| error.is_panic()) {
                 tracing::error!("a vital task panicked; the process ends");
                 std::process::abort();
             }
         });
+    }
+
+    fn until_stopped(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let stop = self.stop.clone();
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        }
     }
 
     /// Lets one more connection begin.
