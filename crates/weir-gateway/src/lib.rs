@@ -7,6 +7,7 @@
 mod credentials;
 mod error;
 mod extract;
+mod front;
 mod metrics;
 mod middleware;
 pub mod openapi;

@@ -1,6 +1,6 @@
 //! `/sse`: Server-Sent Events (WHATWG HTML, section 9.2).
 //!
-//! The hub writes every event stream. Over HTTP/1.1 it gets the client's socket itself: `server.rs` sees
+//! The hub writes every event stream. Over HTTP/1.1 it gets the client's socket itself: `front.rs` sees
 //! the request line before hyper does and calls [`take_socket`]. Where hyper owns the connection (HTTP/2, or a
 //! kept-alive HTTP/1.1 connection) the hub writes into one end of a socket pair and hyper copies from the
 //! other, so there is one implementation of what an event stream is.
@@ -93,7 +93,14 @@ impl Accepted {
     }
 
     /// Answers a request whose socket is ours.
-    pub(crate) fn take_socket(self, socket: TcpStream) {
+    pub(crate) fn take_socket(self, socket: tokio::net::TcpStream) {
+        let socket = match socket.into_std() {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(request_id = %self.request, %error, "a socket cannot be handed over: {error}");
+                return self.abandon();
+            }
+        };
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n\
              access-control-allow-origin: *\r\naccess-control-expose-headers: x-request-id\r\nx-request-id: {}\r\nconnection: close\r\n\r\n",

@@ -6,7 +6,6 @@ use super::{Caller, Claims, Credentials, Grant, Who, token};
 use crate::Error;
 use crate::engine::{Engine, Settings};
 use crate::limits::{Gcra, Rate};
-use crate::session::Session;
 use dashmap::DashMap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,17 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use weir_core::key::{KeyHasher, PresentedKey};
-use weir_core::{Clock, Code, KeyId, Limits, RootSecret, Scopes, SigningKeyId, TenantId, Timestamp};
+use weir_core::{Clock, Code, KeyId, Limits, RootSecret, SigningKeyId, TenantId, Timestamp};
 use weir_log::Place;
 use weir_store::seal::Sealer;
 use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, Store, TenantStatus};
 
-/// Between two looks for changes. A change is enforced on every node within this and one query.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Changes read at once.
-const CHANGES: u32 = 500;
 /// An answer is looked up again after this even if no change was announced.
-const KEEP: Duration = Duration::from_secs(60);
+pub(super) const KEEP: Duration = Duration::from_secs(60);
 /// "No such key" is believed for this long: it shields the database from guessing, and a new key's id
 /// was never asked for before.
 const KEEP_ABSENCE: Duration = Duration::from_secs(1);
@@ -60,19 +55,19 @@ struct KnownSigner {
 
 /// Authentication: the one place that decides who somebody is.
 pub(crate) struct Access {
-    store: Store,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
     hasher: KeyHasher,
     sealer: Sealer,
     keys: Cache<KeyId, Arc<Known<KnownKey>>>,
     signers: Cache<SigningKeyId, Arc<Known<KnownSigner>>>,
-    freshness: Freshness,
+    pub(super) freshness: Freshness,
     /// The last change that was applied here.
-    seen: AtomicI64,
+    pub(super) seen: AtomicI64,
     /// The last change of each tenant that had one lately.
-    changed: DashMap<TenantId, (i64, Instant)>,
+    pub(super) changed: DashMap<TenantId, (i64, Instant)>,
     /// Limiters in use, and those used a moment ago.
-    limiters: DashMap<KeyId, Arc<Gcra>>,
+    pub(super) limiters: DashMap<KeyId, Arc<Gcra>>,
     jwt_bytes: usize,
     jwt_leeway: Duration,
     ticket_lifetime: Duration,
@@ -203,7 +198,7 @@ impl Access {
     }
 
     /// The caller that these credentials make now.
-    async fn again(&self, stands: Stands) -> Result<Arc<Caller>, Error> {
+    pub(super) async fn again(&self, stands: Stands) -> Result<Arc<Caller>, Error> {
         match stands {
             Stands::Key(id) => {
                 let known = self.key(id).await?;
@@ -301,36 +296,6 @@ impl Access {
             None => known.at.elapsed() < KEEP_ABSENCE,
         }
     }
-
-    /// Reads the changes since the last look; returns the tenants that they concern.
-    async fn look(&self) -> Result<Vec<TenantId>, Error> {
-        let mut tenants = Vec::new();
-        loop {
-            let after = self.seen.load(Ordering::Acquire);
-            let changes = self.store.directory.access_changes_after(after, CHANGES).await?;
-            let more = changes.len() == CHANGES as usize;
-            for change in changes {
-                self.changed.insert(change.tenant_id, (change.seq, Instant::now()));
-                self.seen.fetch_max(change.seq, Ordering::AcqRel);
-                tenants.push(change.tenant_id);
-            }
-            if !more {
-                tenants.sort_unstable();
-                tenants.dedup();
-                return Ok(tenants);
-            }
-        }
-    }
-
-    /// Drops what can be dropped: changes older than anything remembered, tickets that expired.
-    pub(crate) async fn sweep(&self) {
-        self.changed.retain(|_, change| change.1.elapsed() < 2 * KEEP);
-        // A limiter that nobody holds and that is full again knows nothing worth keeping.
-        self.limiters.retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.is_full());
-        if let Err(error) = self.store.tickets.purge(self.clock.now()).await {
-            tracing::warn!(%error, "expired tickets could not be purged: {error}");
-        }
-    }
 }
 
 fn known_signer(sealer: &Sealer, found: Credential<SigningKey>) -> Result<KnownSigner, Error> {
@@ -406,69 +371,5 @@ impl Engine {
         };
         access.store.tickets.issue(kept).await?;
         Ok(Ticket { text, expires_at })
-    }
-
-    /// Looks for changes of access and applies them to live sessions, for ever.
-    pub(crate) async fn watch_access(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
-        loop {
-            tick.tick().await;
-            let begun = Instant::now();
-            match self.access.look().await {
-                Ok(tenants) => {
-                    failing = false;
-                    for tenant in tenants {
-                        self.enforce(tenant).await;
-                    }
-                    // Only now: what waits for the confirmation finds the hub told of every session's end.
-                    self.access.freshness.confirm(begun);
-                }
-                Err(error) if !failing => {
-                    failing = true;
-                    let cause = error.internal.unwrap_or(error.message);
-                    tracing::warn!(cause, "access changes cannot be read: {cause}");
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Holds every live session of a tenant against what is true now.
-    async fn enforce(self: &Arc<Self>, tenant: TenantId) {
-        for session in self.sessions.of(tenant) {
-            self.recheck(&session).await;
-        }
-    }
-
-    /// Holds a session against what is true now: ends it, or gives it its credentials as they stand.
-    pub(crate) async fn recheck(&self, session: &Arc<Session>) {
-        let based_on = session.caller();
-        match self.access.again(Stands::of(&based_on)).await {
-            // A refusal of credentials that were replaced meanwhile says nothing about the new ones.
-            Err(error) if Arc::ptr_eq(&session.caller(), &based_on) => session.close(&error),
-            Err(_) => {}
-            Ok(caller) => {
-                let session = Arc::clone(session);
-                // In a task of its own: a session that is catching up must not hold up the others.
-                self.spawn(async move {
-                    if let Err(error) = session.reauthorize(&based_on, caller).await {
-                        session.close(&error);
-                    }
-                });
-            }
-        }
-    }
-}
-
-impl Grant {
-    /// The scopes of an API key; none for a client token.
-    #[must_use]
-    pub fn scopes(&self) -> Scopes {
-        match self {
-            Self::Scopes(scopes) => *scopes,
-            Self::Topics { .. } => Scopes::default(),
-        }
     }
 }

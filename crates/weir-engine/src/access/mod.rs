@@ -7,6 +7,7 @@ mod directory;
 mod freshness;
 mod ticket;
 mod token;
+mod watch;
 
 pub use caller::{Caller, Claims, Grant, Who};
 pub use credentials::Credentials;

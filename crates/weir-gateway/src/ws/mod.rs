@@ -12,8 +12,10 @@ use crate::error::Failure;
 use crate::extract::request_id;
 use crate::query::Query;
 use crate::state::Gateway;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,33 +34,69 @@ const SUBPROTOCOL: &str = "weir.v1";
 /// Of RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Upgrades to a WebSocket.
+/// A handshake that is in order.
+pub(crate) struct Accepted {
+    connection: Arc<Connection>,
+    /// The answer's headers.
+    headers: Vec<(HeaderName, String)>,
+}
+
+/// Checks a handshake and its credentials.
 ///
 /// Credentials in a header are answered with HTTP if they are not good. Those in the URL come from
 /// browsers, whose scripts cannot see an HTTP answer: they are told by an `error` frame and a close code.
+pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Accepted, Error> {
+    let key = handshake(&parts.headers)?;
+    if gateway.is_draining() {
+        return Err(Error::new(Code::Draining, "This node is shutting down; connect again."));
+    }
+    gateway.engine.admit()?;
+    let query = Query::parse(parts.uri.query());
+    let caller = authenticate(gateway, &parts.headers, &query).await?;
+    let connection = Connection::new(gateway, request_id(parts));
+    connection.begin(caller);
+    Ok(Accepted { connection, headers: switching(key, &parts.headers) })
+}
+
+impl Accepted {
+    /// Answers on a socket that is ours and hands it to the hub.
+    pub(crate) fn take_socket(self, gateway: &Gateway, socket: TcpStream, read_ahead: Bytes) {
+        let mut head = "HTTP/1.1 101 Switching Protocols\r\n".to_owned();
+        let request = (HeaderName::from_static("x-request-id"), self.connection.request.to_string());
+        for (name, value) in self.headers.into_iter().chain([request]) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        match socket.into_std() {
+            Ok(socket) => adopt(gateway, self.connection, socket, read_ahead, head.into()),
+            Err(error) => {
+                let request = &self.connection.request;
+                tracing::error!(request_id = %request, %error, "a socket cannot be handed over: {error}");
+            }
+        }
+    }
+}
+
+/// Upgrades where hyper has the connection: one that was kept alive after another request.
 pub(crate) async fn upgrade(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response {
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, _) = request.into_parts();
-    let id = request_id(&parts);
-    let prepared = async {
-        let accept = handshake(&parts.headers)?;
-        let on_upgrade = on_upgrade
-            .ok_or_else(|| refused("WebSockets need HTTP/1.1 on this server; use /sse over HTTP/2."))?;
-        if gateway.is_draining() {
-            return Err(Error::new(Code::Draining, "This node is shutting down; connect again."));
-        }
-        gateway.engine.admit()?;
-        let query = Query::parse(parts.uri.query());
-        let caller = authenticate(&gateway, &parts.headers, &query).await?;
-        Ok((accept, on_upgrade, caller))
+    let accepted = match on_upgrade {
+        Some(on_upgrade) => accept(&gateway, &parts).await.map(|accepted| (on_upgrade, accepted)),
+        None => Err(refused("WebSockets need HTTP/1.1 on this server; use /sse over HTTP/2.")),
     };
-    match prepared.await {
-        Ok((accept, on_upgrade, caller)) => {
-            let connection = Connection::new(&gateway, id);
-            tokio::spawn(take_over(gateway, on_upgrade, connection, caller));
-            switching(&accept, &parts.headers)
+    match accepted {
+        Ok((on_upgrade, Accepted { connection, headers })) => {
+            tokio::spawn(take_over(gateway, on_upgrade, connection));
+            let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+            for (name, value) in headers {
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    response.headers_mut().insert(name, value);
+                }
+            }
+            response
         }
-        Err(error) => Failure::new(error, id).into_response(),
+        Err(error) => Failure::new(error, request_id(&parts)).into_response(),
     }
 }
 
@@ -109,47 +147,49 @@ fn refused(message: &str) -> Error {
     Error::new(Code::InvalidRequest, message)
 }
 
-fn switching(accept: &str, headers: &HeaderMap) -> Response {
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let answer = response.headers_mut();
-    answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(accept) {
-        answer.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
+/// The headers of the answer to a handshake (RFC 6455, section 4.2.2).
+fn switching(accept: String, headers: &HeaderMap) -> Vec<(HeaderName, String)> {
+    let mut answer = vec![
+        (header::CONNECTION, "Upgrade".to_owned()),
+        (header::UPGRADE, "websocket".to_owned()),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
     let offered =
         headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     if offered.flat_map(|value| value.split(',')).any(|name| name.trim() == SUBPROTOCOL) {
-        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        answer.push((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL.to_owned()));
     }
-    response
+    answer
 }
 
-/// Waits until the answer is written, then hands the bare socket to the hub.
-async fn take_over(
-    gateway: Arc<Gateway>,
-    on_upgrade: OnUpgrade,
-    connection: Arc<Connection>,
-    caller: Option<Result<Arc<Caller>, Error>>,
-) {
-    let request = connection.request.clone();
+/// Waits until hyper has written the answer, then takes the bare socket.
+async fn take_over(gateway: Arc<Gateway>, on_upgrade: OnUpgrade, connection: Arc<Connection>) {
     let Ok(upgraded) = on_upgrade.await else { return };
-    let Some((socket, read_ahead)) = bare(upgraded) else {
-        tracing::error!(request_id = %request, "the upgraded socket of {request} is not a TCP socket");
-        return;
-    };
-    connection.begin(caller);
-    gateway.engine.hub().adopt(NewConnection {
-        socket,
-        dialect: Dialect::WebSocket,
-        read_ahead,
-        preamble: bytes::Bytes::new(),
-        listener: connection,
-    });
+    match bare(upgraded) {
+        Some((socket, rest)) => {
+            // Copied, if there is any: it must not keep hyper's whole buffer alive.
+            adopt(&gateway, connection, socket, Bytes::copy_from_slice(&rest), Bytes::new());
+        }
+        None => {
+            let request = &connection.request;
+            tracing::error!(request_id = %request, "the upgraded socket of {request} is not a TCP socket");
+        }
+    }
 }
 
-fn bare(upgraded: Upgraded) -> Option<(std::net::TcpStream, bytes::Bytes)> {
+fn bare(upgraded: Upgraded) -> Option<(std::net::TcpStream, Bytes)> {
     let parts = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
     let socket = parts.io.into_inner().into_std().ok()?;
     Some((socket, parts.read_buf))
+}
+
+fn adopt(
+    gateway: &Gateway,
+    listener: Arc<Connection>,
+    socket: std::net::TcpStream,
+    read_ahead: Bytes,
+    preamble: Bytes,
+) {
+    let dialect = Dialect::WebSocket;
+    gateway.engine.hub().adopt(NewConnection { socket, dialect, read_ahead, preamble, listener });
 }

@@ -1,17 +1,15 @@
-//! A live connection as the engine sees it: who it is, what it follows, and the way from history to
-//! live. The same for WebSocket and SSE; what the frames look like is the gateway's [`Voice`].
+//! Subscribing: the answer, what was missed, and live, without a hole, a repetition or a reordering at
+//! the seam.
 
+use super::{Session, gone, take};
 use crate::engine::Engine;
-use crate::limits::{ConnectionSlot, Gcra, Rate};
-use crate::projects::Use;
 use crate::resume::{self, Gap, GapReason, Start};
 use crate::{Caller, Error, encode};
-use bytes::Bytes;
 use serde_json::json;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
-use weir_core::{Code, ConnectionId, Cursor, Pattern, Position};
-use weir_hub::{Attach, Attached, Conn, Goodbye, Message, NotCovered};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use weir_core::{Code, Cursor, Pattern, Position};
+use weir_hub::{Attach, Attached, Message, NotCovered};
 use weir_log::{LogError, Page, ReadQuery};
 
 /// Events and bytes of one read while catching up: small enough to be interleaved fairly.
@@ -35,155 +33,29 @@ pub trait Voice: Send + Sync + 'static {
     fn gap(&self, gap: &Gap) -> Vec<u8>;
 }
 
-/// How a transport words the end of a connection. `DRAINING` comes with the time after which to come back.
-pub type Farewell = fn(&Error) -> Vec<u8>;
-
-/// One live, authenticated connection.
-pub struct Session {
-    /// Its public name.
-    pub id: ConnectionId,
-    farewell: Farewell,
-    engine: Arc<Engine>,
-    conn: OnceLock<Conn>,
-    inner: Mutex<Inner>,
-    /// Subscribing and unsubscribing happen one at a time; holds the project open once there was one.
-    turn: TurnMutex<Option<Use>>,
-    drained: Notify,
-    publish_rate: Gcra,
-    subscribe_rate: Gcra,
+/// Why a subscription did not come about.
+#[derive(Debug)]
+pub enum SubscribeError {
+    /// It was refused or failed before it began.
+    Refused(Error),
+    /// It failed after it was announced: only closing the connection, so that the client resumes from
+    /// what it has, keeps the promise that nothing is lost silently.
+    Interrupted(Error),
 }
 
-struct Inner {
-    caller: Arc<Caller>,
-    /// Live patterns, each with the sequence after which it has been live.
-    live: Vec<(Pattern, u64)>,
-    slot: Option<ConnectionSlot>,
-    /// Asked to close before the hub owned the socket.
-    doomed: Option<Box<Goodbye>>,
-    closed: bool,
+impl From<Error> for SubscribeError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<LogError> for SubscribeError {
+    fn from(error: LogError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 impl Session {
-    pub(crate) fn new(
-        engine: Arc<Engine>,
-        caller: Arc<Caller>,
-        slot: ConnectionSlot,
-        id: ConnectionId,
-        farewell: Farewell,
-    ) -> Self {
-        Self {
-            id,
-            farewell,
-            engine,
-            conn: OnceLock::new(),
-            publish_rate: Gcra::new(Rate { per_second: caller.limits.publish_per_second }),
-            subscribe_rate: Gcra::new(Rate { per_second: caller.limits.subscribe_per_second }),
-            inner: Mutex::new(Inner {
-                caller,
-                live: Vec::new(),
-                slot: Some(slot),
-                doomed: None,
-                closed: false,
-            }),
-            turn: TurnMutex::new(None),
-            drained: Notify::new(),
-        }
-    }
-
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        // Plain data behind the lock: a panic elsewhere cannot have left it half changed.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Who this is, as of the last authentication or refresh.
-    #[must_use]
-    pub fn caller(&self) -> Arc<Caller> {
-        Arc::clone(&self.inner().caller)
-    }
-
-    /// The hub owns the socket from now on under this name.
-    pub fn opened(&self, conn: Conn) {
-        let doomed = {
-            let mut inner = self.inner();
-            let _ = self.conn.set(conn);
-            inner.doomed.take()
-        };
-        if let Some(goodbye) = doomed {
-            self.engine.hub.close(conn, *goodbye);
-        }
-    }
-
-    /// The hub wrote everything it had been given.
-    pub fn drained(&self) {
-        self.drained.notify_one();
-    }
-
-    /// The socket is gone: gives everything back.
-    pub fn closed(&self) {
-        {
-            let mut inner = self.inner();
-            inner.closed = true;
-            inner.slot = None;
-        }
-        self.engine.sessions.remove(self);
-        self.drained.notify_one();
-    }
-
-    /// Takes one unit of the connection's publish rate.
-    ///
-    /// # Errors
-    /// `RATE_LIMIT_EXCEEDED`.
-    pub fn take_publish(&self) -> Result<(), Error> {
-        take(&self.publish_rate, "publishes per second on one connection")
-    }
-
-    /// Sends a text outside any subscription.
-    pub fn send(&self, text: impl Into<Bytes>) {
-        if let Some(conn) = self.conn.get() {
-            self.engine.hub.send(*conn, text.into(), false);
-        }
-    }
-
-    /// Lets a connection that had too much waiting be read again.
-    pub fn resume_reading(&self) {
-        if let Some(conn) = self.conn.get() {
-            self.engine.hub.resume_reading(*conn);
-        }
-    }
-
-    /// Ends the connection, saying why in its own words. Revoked access discards what is still queued.
-    pub fn close(&self, error: &Error) {
-        self.close_saying(error, Some((self.farewell)(error)));
-    }
-
-    /// Says that the connection will end, and why, without ending it.
-    pub(crate) fn announce_end(&self, error: &Error) {
-        self.send((self.farewell)(error));
-    }
-
-    /// Ends the connection with other last words.
-    pub fn close_saying(&self, error: &Error, text: Option<Vec<u8>>) {
-        let discard = matches!(
-            error.code,
-            Code::TenantSuspended
-                | Code::InvalidApiKey
-                | Code::ExpiredApiKey
-                | Code::InvalidToken
-                | Code::InsufficientScope
-        );
-        let goodbye = Goodbye {
-            text: text.map(Bytes::from),
-            code: error.code.close_code(),
-            reason: error.code.as_str().to_owned(),
-            discard,
-        };
-        let mut inner = self.inner();
-        match self.conn.get() {
-            Some(conn) => self.engine.hub.close(*conn, goodbye),
-            None => inner.doomed = Some(Box::new(goodbye)),
-        }
-    }
-
     /// Subscribes: answers through the voice, replays what was missed, and goes live without a hole, a
     /// repetition or a reordering at the seam. Returns when live.
     ///
@@ -375,78 +247,6 @@ impl Session {
         self.drained.notified().await;
         if self.inner().closed { Err(gone()) } else { Ok(()) }
     }
-
-    /// Stops following these patterns; unknown ones are ignored.
-    ///
-    /// # Errors
-    /// When the connection is gone.
-    pub async fn unsubscribe(&self, patterns: Vec<Pattern>) -> Result<(), Error> {
-        let _turn = self.turn.lock().await;
-        take(&self.subscribe_rate, "subscriptions per second on one connection")?;
-        self.drop_patterns(patterns).await
-    }
-
-    async fn drop_patterns(&self, patterns: Vec<Pattern>) -> Result<(), Error> {
-        let conn = *self.conn.get().ok_or_else(gone)?;
-        let (done, finished) = oneshot::channel();
-        let done = Box::new(move || {
-            let _ = done.send(());
-        });
-        self.engine.hub.detach(conn, patterns.clone(), done);
-        finished.await.map_err(|_| gone())?;
-        self.inner().live.retain(|(live, _)| !patterns.contains(live));
-        Ok(())
-    }
-
-    /// Puts new credentials in the place of the old ones. Subscriptions that the new ones do not allow
-    /// end; the number of them is returned.
-    ///
-    /// # Errors
-    /// `INVALID_TOKEN` when they belong to another project; `RATE_LIMIT_EXCEEDED`.
-    pub async fn refresh(self: &Arc<Self>, caller: Arc<Caller>) -> Result<usize, Error> {
-        if caller.place.project != self.caller().place.project {
-            return Err(Error::new(
-                Code::InvalidToken,
-                "The new token belongs to another project; open a new connection for it.",
-            ));
-        }
-        take(&self.subscribe_rate, "subscriptions and refreshes per second on one connection")?;
-        self.install(caller);
-        let (engine, again) = (Arc::clone(&self.engine), Arc::clone(self));
-        self.engine.spawn(async move { engine.recheck(&again).await });
-        self.drop_lost().await
-    }
-
-    /// The same credentials, as they stand now. Nothing happens if others were installed meanwhile.
-    pub(crate) async fn reauthorize(&self, based_on: &Arc<Caller>, caller: Arc<Caller>) -> Result<(), Error> {
-        if !Arc::ptr_eq(&self.caller(), based_on) {
-            return Ok(());
-        }
-        self.install(caller);
-        self.drop_lost().await.map(drop)
-    }
-
-    /// At once, so that a replay that is under way is held to it with its next page.
-    fn install(&self, caller: Arc<Caller>) {
-        let mut inner = self.inner();
-        if !inner.closed {
-            self.engine.sessions.expect_end(self.id, &inner.caller, &caller);
-            inner.caller = caller;
-        }
-    }
-
-    async fn drop_lost(&self) -> Result<usize, Error> {
-        let _turn = self.turn.lock().await;
-        let lost: Vec<Pattern> = {
-            let inner = self.inner();
-            let lost = |pattern: &Pattern| inner.caller.may_subscribe(std::slice::from_ref(pattern)).is_err();
-            inner.live.iter().map(|(pattern, _)| pattern.clone()).filter(lost).collect()
-        };
-        if !lost.is_empty() {
-            self.drop_patterns(lost.clone()).await?;
-        }
-        Ok(lost.len())
-    }
 }
 
 impl Engine {
@@ -474,44 +274,4 @@ fn within_topics(caller: &Caller, wanted: usize) -> Result<(), Error> {
         format!("This connection would follow {wanted} topics; the limit is {limit}. Use a wildcard or another connection."),
     )
     .with(json!({ "limit": limit, "used": wanted, "what": "topics_per_connection" })))
-}
-
-/// Why a subscription did not come about.
-#[derive(Debug)]
-pub enum SubscribeError {
-    /// It was refused or failed before it began.
-    Refused(Error),
-    /// It failed after it was announced: only closing the connection, so that the client resumes from
-    /// what it has, keeps the promise that nothing is lost silently.
-    Interrupted(Error),
-}
-
-impl From<Error> for SubscribeError {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<LogError> for SubscribeError {
-    fn from(error: LogError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
-fn gone() -> Error {
-    Error::new(
-        Code::EventLogUnavailable,
-        "The connection or its feed ended; connect again and resume with the last cursor.",
-    )
-}
-
-fn take(rate: &Gcra, what: &str) -> Result<(), Error> {
-    match rate.take(1) {
-        Some(decision) if !decision.allowed => {
-            Err(Error::new(Code::RateLimitExceeded, format!("More than {} {what}.", decision.limit))
-                .with(json!({ "limit": decision.limit, "what": what }))
-                .after(decision.retry_after))
-        }
-        _ => Ok(()),
-    }
 }

@@ -1,0 +1,167 @@
+//! The first look at a connection.
+//!
+//! WebSockets and event streams over HTTP/1.1 are recognized by their request line before hyper sees them:
+//! hyper cannot give a connection away after a 200, and its buffers would outlive a million upgrades. The
+//! bytes are only peeked at, so everything else reaches hyper untouched.
+
+use crate::error::Failure;
+use crate::extract::request_id;
+use crate::state::{Gateway, Settings};
+use crate::{sse, ws};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, Request};
+use bytes::{Bytes, BytesMut};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weir_core::{Code, RequestId};
+use weir_engine::Error;
+
+/// The request lines of live connections, up to where the path ends.
+const LIVE: [&[u8]; 8] = [
+    b"GET /ws?",
+    b"GET /ws ",
+    b"GET /v1/ws?",
+    b"GET /v1/ws ",
+    b"GET /sse?",
+    b"GET /sse ",
+    b"GET /v1/sse?",
+    b"GET /v1/sse ",
+];
+/// Of RFC 9113, section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at a request line that arrives in pieces.
+const TRICKLE: Duration = Duration::from_millis(10);
+
+/// Who is to serve a connection.
+pub(crate) enum Kind {
+    /// hyper.
+    Http,
+    /// The hub.
+    Live,
+}
+
+/// Looks at the first bytes without taking them. `None` when none came in time: hyper starts its own
+/// clock only once it knows the version of HTTP, so a silent client would stay for ever.
+pub(crate) async fn recognize(socket: &TcpStream, live: bool, limit: Duration) -> Option<Kind> {
+    let look = async {
+        let mut start = [0; 24];
+        loop {
+            let seen = match socket.peek(&mut start).await {
+                Ok(0) | Err(_) => return None,
+                Ok(seen) => &start[..seen],
+            };
+            if live && LIVE.iter().any(|line| seen.starts_with(line)) {
+                return Some(Kind::Live);
+            }
+            let undecided = |line: &&[u8]| line.len() > seen.len() && line.starts_with(seen);
+            if !(undecided(&HTTP2_PREFACE) || live && LIVE.iter().any(undecided)) {
+                return Some(Kind::Http);
+            }
+            // Peeking is always ready now, so there is nothing to wait for but time.
+            tokio::time::sleep(TRICKLE).await;
+        }
+    };
+    tokio::time::timeout(limit, look).await.ok().flatten()
+}
+
+/// Serves a WebSocket or an event stream: reads the head, decides, and hands the socket over.
+pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
+    let begun = Instant::now();
+    let settings = &gateway.settings;
+    let head = read_head(&mut socket, settings.header_bytes);
+    let Ok(Ok((head, rest))) = tokio::time::timeout(settings.header_timeout, head).await else { return };
+    let parsed = parse_head(&head, settings);
+    let id = parsed.as_ref().map_or_else(|_| RequestId::new(), request_id);
+    let route = parsed.as_ref().map_or("unmatched", |parts| if is_websocket(parts) { "/ws" } else { "/sse" });
+    let status = match hand_over(gateway, parsed, socket, rest).await {
+        Ok(status) => status,
+        Err((mut socket, error)) => {
+            let status = error.code.http_status();
+            let _ = socket.write_all(&Failure::new(error, id).raw()).await;
+            let _ = socket.shutdown().await;
+            status
+        }
+    };
+    gateway.metrics.request(route, &Method::GET, status, begun.elapsed());
+}
+
+fn is_websocket(parts: &Parts) -> bool {
+    parts.uri.path().ends_with("/ws")
+}
+
+/// Gives the socket to the hub; returns the status that was answered. Gives it back with what is wrong.
+async fn hand_over(
+    gateway: &Arc<Gateway>,
+    parsed: Result<Parts, Error>,
+    socket: TcpStream,
+    rest: Bytes,
+) -> Result<u16, (TcpStream, Error)> {
+    let parts = match parsed {
+        Ok(parts) => parts,
+        Err(error) => return Err((socket, error)),
+    };
+    if is_websocket(&parts) {
+        match ws::accept(gateway, &parts).await {
+            Ok(accepted) => accepted.take_socket(gateway, socket, rest),
+            Err(error) => return Err((socket, error)),
+        }
+        return Ok(101);
+    }
+    match sse::accept(gateway, &parts).await {
+        Ok(accepted) => accepted.take_socket(socket),
+        Err(error) => return Err((socket, error)),
+    }
+    Ok(200)
+}
+
+/// Reads up to the blank line; returns the head and what came after it.
+async fn read_head(socket: &mut TcpStream, limit: usize) -> io::Result<(Bytes, Bytes)> {
+    let mut read = BytesMut::with_capacity(1024);
+    loop {
+        if socket.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let end = read.windows(4).position(|end| end == b"\r\n\r\n");
+        if end.is_some() || read.len() > limit {
+            let head = read.split_to(end.map_or(read.len(), |end| end + 4)).freeze();
+            // Copied, if there is any: it must not keep the whole buffer alive.
+            return Ok((head, Bytes::copy_from_slice(&read)));
+        }
+    }
+}
+
+fn parse_head(head: &[u8], settings: &Settings) -> Result<Parts, Error> {
+    let malformed = || Error::new(Code::InvalidRequest, "The request head is not HTTP/1.1.");
+    let too_large = || {
+        let (bytes, count) = (settings.header_bytes, settings.headers);
+        Error::new(
+            Code::HeadersTooLarge,
+            format!("The request head may have {bytes} bytes and {count} headers."),
+        )
+    };
+    if head.len() > settings.header_bytes {
+        return Err(too_large());
+    }
+    let mut headers = vec![httparse::EMPTY_HEADER; settings.headers];
+    let mut parsed = httparse::Request::new(&mut headers);
+    match parsed.parse(head) {
+        Ok(status) if status.is_complete() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
+        _ => return Err(malformed()),
+    }
+    // `>` is part of patterns and may not stand in a URI as it is, but is typed into shells all the same.
+    let path = parsed.path.unwrap_or("/").replace('>', "%3E");
+    let mut request = Request::builder().uri(path).body(()).map_err(|_| malformed())?;
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| malformed())?;
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| malformed())?;
+        request.headers_mut().append(name, value);
+    }
+    let given =
+        request.headers().get("x-request-id").and_then(|value| RequestId::given(value.to_str().ok()?));
+    request.extensions_mut().insert(given.unwrap_or_default());
+    Ok(request.into_parts().0)
+}
