@@ -322,7 +322,9 @@ pub(super) fn connect(address: SocketAddr, source: usize) -> io::Result<TcpStrea
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+    // The first address is taken anyhow. Binding looks for a port that nobody has at all, which takes
+    // milliseconds when thousands are in use or in TIME_WAIT; connecting only needs a free pair.
+    if source > 0 && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
         let from = Ipv4Addr::new(127, 0, 0, u8::try_from(source % 250).unwrap_or(0) + 1);
         socket.bind(&SocketAddr::from((from, 0)).into())?;
     }

@@ -88,6 +88,10 @@ async fn database(config: &Config) -> Vec<Finding> {
     };
     let latest = weir_store::latest_schema_version();
     vec![match store.schema_version().await {
+        Ok(version) if version < latest && config.database.auto_migrate => Finding::good(
+            "database",
+            format!("answers; version {version}, to be {latest} when a node starts"),
+        ),
         Ok(version) if version < latest => {
             Finding::bad("database", format!("version {version} of {latest}"), "run `weir migrate`")
         }
@@ -101,6 +105,10 @@ async fn event_log(config: &Config) -> Finding {
         "see that nats.url is right and JetStream is on; embedded: that no other process uses data_dir";
     let (log, _) = match wiring::open_log(config).await {
         Ok(opened) => opened,
+        // Only one process can have it, so this is what a healthy running node looks like from outside.
+        Err(error) if format!("{error:#}").contains("another process") => {
+            return Finding::good("event log", "in use by a running node; its /readyz says how it is");
+        }
         Err(error) => return Finding::bad("event log", format!("{error:#}"), advice),
     };
     let health = log.health().await;

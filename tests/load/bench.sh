@@ -28,7 +28,7 @@ fi
 measure() {
   local name="$1"
   shift
-  local command=(${on_client_core[@]+"${on_client_core[@]}"} "$weir" bench --json "$@")
+  local command=(${on_client_core[@]+"${on_client_core[@]}"} "$weir" bench --json --sources 1 "$@")
   printf '%-24s' "$name" >&2
   printf '%s\n' "${command[*]}" >"$out/$name.command"
   cut -d ' ' -f 1 /proc/loadavg >"$out/$name.load" 2>/dev/null || true

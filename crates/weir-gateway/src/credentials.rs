@@ -39,7 +39,8 @@ pub(crate) fn from_query(query: &Query) -> Option<Credentials> {
 pub(crate) fn missing() -> Error {
     Error::new(
         Code::Unauthenticated,
-        "No credentials: send `Authorization: Bearer <API key or client token>` or `X-API-Key: <API key>`.",
+        "No credentials: send `Authorization: Bearer <API key or client token>` or `X-API-Key: <API key>`; on /ws and /sse \
+         also `?ticket=` or `?token=`.",
     )
 }
 

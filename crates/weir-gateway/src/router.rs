@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::compression::predicate::SizeAbove;
 use tower_http::cors::{Any, CorsLayer};
 use weir_core::{Code, RequestId};
 use weir_engine::Error;
@@ -21,9 +21,10 @@ use weir_engine::Error;
 /// Everything that callers reach.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let api = Router::new()
-        .route("/events", post(events::publish).get(replay::replay))
+        // Only what is long is worth compressing: history and lists, not the answers to publishes.
+        .route("/events", post(events::publish).merge(get(replay::replay).layer(compression())))
         .route("/events/batch", post(events::publish_batch))
-        .route("/topics", get(topics::list))
+        .route("/topics", get(topics::list).layer(compression()))
         .route("/tickets", post(tickets::create))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::over_hyper));
@@ -31,10 +32,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .nest("/v1", api.clone())
         .merge(api)
-        .merge(pages::routes(console))
+        .merge(pages::routes(console).layer(compression()))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(compression())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors())
         .layer(from_fn_with_state(Arc::clone(&gateway), middleware::around))
@@ -72,10 +72,8 @@ fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Respo
         .into_response()
 }
 
-/// Small answers and event streams are not worth compressing.
-fn compression() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new()
-        .compress_when(SizeAbove::new(1024).and(NotForContentType::new("text/event-stream")))
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().compress_when(SizeAbove::new(1024))
 }
 
 /// Credentials travel in headers, never in cookies, so any origin may call.

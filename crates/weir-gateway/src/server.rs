@@ -60,7 +60,8 @@ pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>,
             };
             match kind {
                 Some(Kind::Live) => front::live(socket, &gateway).await,
-                Some(Kind::Http) => serve_http(&http, socket, router, stop).await,
+                // Boxed: a task is as large as the largest future it may hold, and live connections need little.
+                Some(Kind::Http) => Box::pin(serve_http(&http, socket, router, stop)).await,
                 None => {}
             }
         });

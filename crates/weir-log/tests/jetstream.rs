@@ -92,7 +92,7 @@ macro_rules! backend {
             }
 
             fn now(&self) -> Timestamp {
-                chrono::Utc::now().into()
+                weir_core::Clock::now(&weir_core::SystemClock)
             }
 
             async fn pass(&self, time: Duration) {

@@ -41,6 +41,11 @@ pub(super) fn signer(token: &str, limit: usize) -> Result<SigningKeyId, Error> {
     if token.len() > limit {
         return Err(refused(format!("The token has {} bytes; the limit is {limit}.", token.len())));
     }
+    if token.starts_with("weir_") {
+        return Err(refused(
+            "This is an API key: send it in a header. In a URL only client tokens and tickets are taken.",
+        ));
+    }
     let header = jsonwebtoken::decode_header(token).map_err(|_| refused("The token is not a JWT."))?;
     if header.alg != Algorithm::HS256 {
         return Err(refused(format!(

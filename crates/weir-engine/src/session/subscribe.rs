@@ -145,6 +145,7 @@ impl Session {
 
     fn now_live(&self, patterns: &[Pattern], since: u64) {
         let mut inner = self.inner();
+        inner.live.reserve_exact(patterns.len());
         for pattern in patterns {
             match inner.live.iter_mut().find(|(live, _)| live == pattern) {
                 Some((_, known)) => *known = since.min(*known),

@@ -87,7 +87,8 @@ fn binary(headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Error> {
     }
     let kind = media_type(headers);
     let payload = if kind.is_empty() || kind == "application/json" || kind.ends_with("+json") {
-        Payload::parse(body)?
+        // An event without data is in order.
+        Payload::parse(if body.is_empty() { b"null" } else { body })?
     } else {
         let text = std::str::from_utf8(body).map_err(|_| {
             Error::new(

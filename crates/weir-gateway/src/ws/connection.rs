@@ -205,6 +205,10 @@ impl Connection {
                 let mut queue = self.queue();
                 let next = queue.frames.pop_front();
                 queue.running = next.is_some();
+                if next.is_none() {
+                    // Most connections send a frame or two in their life; the room for more is given back.
+                    queue.frames = VecDeque::new();
+                }
                 next
             };
             let Some(text) = next else { return };

@@ -21,7 +21,7 @@ fn record(id: &str, dedupe: bool) -> Record {
         payload: Payload::parse(format!("\"{id}\"").as_bytes()).expect("a payload"),
         kind: None,
         headers: Headers::default(),
-        published_at: chrono::Utc::now().into(),
+        published_at: weir_core::Clock::now(&weir_core::SystemClock),
     }
 }
 

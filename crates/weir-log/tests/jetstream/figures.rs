@@ -19,7 +19,7 @@ fn record() -> Record {
         payload: Payload::parse(format!("\"{}\"", "x".repeat(198)).as_bytes()).expect("a payload"),
         kind: None,
         headers: Headers::default(),
-        published_at: chrono::Utc::now().into(),
+        published_at: weir_core::Clock::now(&weir_core::SystemClock),
     }
 }
 
@@ -70,7 +70,7 @@ async fn latency(log: &Arc<JetStream>, place: &Place, rate: u32) {
     let mut times = Vec::new();
     while times.len() < total as usize {
         if let Some(FeedItem::Events { events, .. }) = feed.recv().await {
-            let now: Timestamp = chrono::Utc::now().into();
+            let now: Timestamp = weir_core::Clock::now(&weir_core::SystemClock);
             times.extend(events.iter().map(|event| now.since(event.published_at)));
         }
     }
