@@ -32,7 +32,9 @@ const LIVE: [&[u8]; 8] = [
 ];
 /// Of RFC 9113, section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Between two looks at a request line that arrives in pieces.
+/// Bytes of the first look: most heads are smaller.
+const FIRST_LOOK: usize = 2048;
+/// Between two looks at a head that arrives in pieces.
 const TRICKLE: Duration = Duration::from_millis(10);
 
 /// Who is to serve a connection.
@@ -43,11 +45,11 @@ pub(crate) enum Kind {
     Live,
 }
 
-/// Looks at the first bytes without taking them. `None` when none came in time: hyper starts its own
-/// clock only once it knows the version of HTTP, so a silent client would stay for ever.
-pub(crate) async fn recognize(socket: &TcpStream, live: bool, limit: Duration) -> Option<Kind> {
+/// Looks at the first request's head without taking it. `None` when it was not there in time: hyper starts
+/// its own clock only once it knows the version of HTTP, and cannot tell a slow head from an idle connection.
+pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Settings) -> Option<Kind> {
     let look = async {
-        let mut start = [0; 24];
+        let mut start = vec![0; FIRST_LOOK];
         loop {
             let seen = match socket.peek(&mut start).await {
                 Ok(0) | Err(_) => return None,
@@ -56,15 +58,26 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, limit: Duration) -
             if live && LIVE.iter().any(|line| seen.starts_with(line)) {
                 return Some(Kind::Live);
             }
-            let undecided = |line: &&[u8]| line.len() > seen.len() && line.starts_with(seen);
-            if !(undecided(&HTTP2_PREFACE) || live && LIVE.iter().any(undecided)) {
+            // What is whole, too large or no HTTP/1.1 at all is hyper's to serve or to refuse.
+            let partial = HTTP2_PREFACE.starts_with(seen) && seen != HTTP2_PREFACE || is_partial(seen);
+            if !partial || seen.len() > settings.header_bytes {
                 return Some(Kind::Http);
+            }
+            if seen.len() == start.len() {
+                start.resize(settings.header_bytes + 1, 0);
+                continue;
             }
             // Peeking is always ready now, so there is nothing to wait for but time.
             tokio::time::sleep(TRICKLE).await;
         }
     };
-    tokio::time::timeout(limit, look).await.ok().flatten()
+    tokio::time::timeout(settings.header_timeout, look).await.ok().flatten()
+}
+
+/// Whether these bytes are the beginning of a request head, and not the whole of one.
+fn is_partial(seen: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; 128];
+    httparse::Request::new(&mut headers).parse(seen).is_ok_and(|status| status.is_partial())
 }
 
 /// Serves a WebSocket or an event stream: reads the head, decides, and hands the socket over.

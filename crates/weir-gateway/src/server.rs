@@ -13,6 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a kept-alive connection may be idle between two requests, the head of the second included.
+const IDLE: Duration = Duration::from_secs(75);
+
 /// Connections that are being served.
 #[derive(Clone, Default)]
 pub struct Server {
@@ -56,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>,
             let _ = socket.set_nodelay(true);
             let kind = tokio::select! {
                 () = stop.cancelled() => return,
-                kind = front::recognize(&socket, live, gateway.settings.header_timeout) => kind,
+                kind = front::recognize(&socket, live, &gateway.settings) => kind,
             };
             match kind {
                 Some(Kind::Live) => front::live(socket, &gateway).await,
@@ -75,7 +78,9 @@ fn builder(gateway: &Gateway) -> Builder<TokioExecutor> {
         .http1()
         // Without a timer hyper ignores the time-out and says nothing.
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
+        // It also ends idle connections. Balancers keep theirs for a minute and would find it closed; the first
+        // head of a connection has been held to its own, shorter time before.
+        .header_read_timeout(IDLE)
         .max_headers(settings.headers)
         .max_buf_size(settings.header_bytes.max(8192));
     builder

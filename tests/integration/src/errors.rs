@@ -153,3 +153,23 @@ async fn half_open_and_trickling_requests_are_ended() {
     tokio::join!(silent, half, trickle);
     app.finish().await;
 }
+
+/// A balancer keeps its connections longer than a first head may take.
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_its_next_request() {
+    let app = TestApp::start_with(&[("WEIR_LIMITS_HEADER_TIMEOUT", "300ms")]).await;
+    let mut socket = TcpStream::connect(app.nodes[0].address()).await.expect("connects");
+    for _ in 0..2 {
+        socket.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
+        let mut answer = vec![0; 15];
+        within("an answer", socket.read_exact(&mut answer)).await.expect("reads");
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        // What is left of the answer arrives while the connection is idle for longer than the limit.
+        let idle = tokio::time::timeout(Duration::from_millis(900), async {
+            let mut rest = vec![0; 65_536];
+            while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        });
+        assert!(idle.await.is_err(), "the server closed an idle connection");
+    }
+    app.finish().await;
+}
