@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,8 @@ struct Connection {
 struct Driver<'a> {
     work: &'a mut dyn Work,
     connections: Vec<Connection>,
-    idle: Vec<usize>,
+    /// In turn: a connection that is never asked would be closed as silent.
+    idle: VecDeque<usize>,
     outcome: Outcome,
     scratch: Vec<u8>,
 }
@@ -78,7 +79,7 @@ pub(super) fn drive(endpoint: &Endpoint, pace: Pace, work: &mut dyn Work) -> any
     }
     let outcome =
         Outcome { ok: 0, failed: BTreeMap::new(), latency: histogram()?, seconds: 0.0, example: None };
-    let idle = (0..pace.connections).rev().collect();
+    let idle = (0..pace.connections).collect();
     let mut driver = Driver { work, connections, idle, outcome, scratch: vec![0; 256 << 10] };
     driver.run(&mut poll, pace)?;
     Ok(driver.outcome)
@@ -102,7 +103,7 @@ impl Driver<'_> {
             let due = pace.rate.map_or(u64::MAX, |rate| (elapsed.as_secs_f64() * rate) as u64 + 1);
             while !over
                 && asked < due
-                && let Some(slot) = self.idle.pop()
+                && let Some(slot) = self.idle.pop_front()
             {
                 self.ask(slot)?;
                 asked += 1;
@@ -153,7 +154,7 @@ impl Driver<'_> {
         if let Some(asked) = connection.asked.take() {
             let nanos = u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.outcome.latency.saturating_record(nanos);
-            self.idle.push(slot);
+            self.idle.push_back(slot);
         }
         let body = &connection.input[body];
         if (200..300).contains(&status) {
