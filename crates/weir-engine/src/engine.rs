@@ -207,12 +207,6 @@ impl Engine {
         &self.hub
     }
 
-    /// The clock that everything here goes by.
-    #[must_use]
-    pub fn clock(&self) -> &dyn Clock {
-        &*self.clock
-    }
-
     /// Events and bytes delivered so far, by project.
     #[must_use]
     pub fn meters(&self) -> Vec<(TenantId, ProjectId, Arc<Meter>)> {

@@ -131,14 +131,3 @@ impl Caller {
         }
     }
 }
-
-impl Grant {
-    /// The scopes of an API key; none for a client token.
-    #[must_use]
-    pub fn scopes(&self) -> Scopes {
-        match self {
-            Self::Scopes(scopes) => *scopes,
-            Self::Topics { .. } => Scopes::default(),
-        }
-    }
-}
