@@ -1,7 +1,7 @@
 //! Chains of audit entries.
 
 use super::Sql;
-use super::database::Tx;
+use super::database::{Scope, Tx};
 use super::value::{Row, args};
 use crate::audit::{Audit, Entry, Hash, NewEntry, Verification};
 use crate::{After, By, MAX_PAGE, Page, Reply, StoreError};
@@ -12,6 +12,10 @@ use weir_core::TenantId;
 /// The installation's own chain has the nil UUID for a tenant: no tenant has it.
 fn chain(tenant: Option<TenantId>) -> Uuid {
     tenant.map_or(Uuid::nil(), TenantId::uuid)
+}
+
+fn scope(tenant: Option<TenantId>) -> Scope {
+    tenant.map_or(Scope::Operator, Scope::Tenant)
 }
 
 impl Tx {
@@ -113,7 +117,7 @@ fn entry(row: &Row) -> Result<Entry, StoreError> {
 impl Audit for Sql {
     fn append(&self, tenant: Option<TenantId>, entry: NewEntry, by: By) -> Reply<'_, Entry> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(scope(tenant)).await?;
             let entry = tx.append(tenant, entry, &by).await?;
             tx.commit().await?;
             Ok(entry)
@@ -125,6 +129,7 @@ impl Audit for Sql {
             let rows = self
                 .database
                 .fetch_all(
+                    scope(tenant),
                     "SELECT tenant_id, sequence, at, actor, action, target, details, previous_hash, hash
                      FROM audit_entries WHERE tenant_id = $1 AND sequence > $2
                      ORDER BY sequence LIMIT $3",
@@ -180,6 +185,7 @@ impl Sql {
         let row = self
             .database
             .fetch_optional(
+                scope(tenant),
                 "SELECT (SELECT sequence FROM audit_heads WHERE tenant_id = $1) AS sequence,
                         (SELECT hash FROM audit_heads WHERE tenant_id = $1) AS hash,
                         (SELECT max(sequence) FROM audit_entries WHERE tenant_id = $1) AS newest",

@@ -1,7 +1,7 @@
 //! Opening either database, and bringing its tables up to date.
 
 use super::Sql;
-use super::database::Database;
+use super::database::{Database, Scope};
 use super::value::args;
 use crate::{Options, StoreError};
 use sqlx::migrate::Migrator;
@@ -150,7 +150,7 @@ impl Sql {
     /// The version of the tables in the database; 0 when there are none.
     pub async fn schema_version(&self) -> Result<i64, StoreError> {
         const READ: &str = "SELECT max(version) AS version FROM _sqlx_migrations WHERE success";
-        match self.call(async { self.database.fetch_optional(READ, args![]).await }).await {
+        match self.call(async { self.database.fetch_optional(Scope::Operator, READ, args![]).await }).await {
             Ok(Some(row)) => Ok(row.get::<Option<i64>>("version")?.unwrap_or(0)),
             Ok(None) | Err(StoreError::Schema(_)) => Ok(0),
             Err(error) => Err(error),

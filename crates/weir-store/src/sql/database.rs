@@ -9,6 +9,7 @@ use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePool};
 use sqlx::{Postgres, Sqlite, Transaction};
+use weir_core::TenantId;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -23,34 +24,68 @@ pub enum Database {
     Postgres(PgPool),
 }
 
-/// A transaction that writes. Dropping it undoes it.
+/// Whose rows a statement may touch.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope {
+    /// One tenant's. On PostgreSQL the transaction says so (`SET LOCAL weir.tenant`), for row-level security.
+    Tenant(TenantId),
+    /// Any: the calls that find out whose a credential is, and those of the installation itself.
+    Operator,
+}
+
+impl From<TenantId> for Scope {
+    fn from(tenant: TenantId) -> Self {
+        Self::Tenant(tenant)
+    }
+}
+
+/// A transaction. Dropping it undoes it.
 pub enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Database {
-    pub async fn begin(&self) -> Result<Tx> {
+    pub async fn begin(&self, scope: impl Into<Scope>) -> Result<Tx> {
         Ok(match self {
             // A plain BEGIN takes the write lock at the first write, and fails at once when another process wrote
             // since the first read. IMMEDIATE takes it now, and waits.
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Tx::Postgres(begin_postgres(pool, scope.into()).await?),
         })
     }
 
-    pub async fn fetch_all(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
-        Ok(match self {
-            Self::Sqlite { readers, .. } => rows(sqlite(sql, args).fetch_all(readers).await?, Row::Sqlite),
-            Self::Postgres(pool) => rows(postgres(sql, args).fetch_all(pool).await?, Row::Postgres),
+    pub async fn fetch_all(
+        &self,
+        scope: impl Into<Scope>,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        let pool = match self {
+            Self::Sqlite { readers, .. } => {
+                return Ok(rows(sqlite(sql, args).fetch_all(readers).await?, Row::Sqlite));
+            }
+            Self::Postgres(pool) => pool,
+        };
+        Ok(match scope.into() {
+            Scope::Operator => rows(postgres(sql, args).fetch_all(pool).await?, Row::Postgres),
+            scope @ Scope::Tenant(_) => {
+                let mut tx = begin_postgres(pool, scope).await?;
+                let found = rows(postgres(sql, args).fetch_all(&mut *tx).await?, Row::Postgres);
+                tx.commit().await?;
+                found
+            }
         })
     }
 
-    pub async fn fetch_optional(&self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>> {
-        Ok(match self {
-            Self::Sqlite { readers, .. } => sqlite(sql, args).fetch_optional(readers).await?.map(Row::Sqlite),
-            Self::Postgres(pool) => postgres(sql, args).fetch_optional(pool).await?.map(Row::Postgres),
-        })
+    /// The row that the statement returns, if any. Statements here return at most one.
+    pub async fn fetch_optional(
+        &self,
+        scope: impl Into<Scope>,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Option<Row>> {
+        Ok(self.fetch_all(scope, sql, args).await?.pop())
     }
 
     pub async fn close(&self) {
@@ -95,6 +130,15 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+async fn begin_postgres(pool: &PgPool, scope: Scope) -> Result<Transaction<'static, Postgres>> {
+    let mut tx = pool.begin().await?;
+    if let Scope::Tenant(tenant) = scope {
+        let set = sqlx::query("SELECT set_config('weir.tenant', $1, true)");
+        set.bind(tenant.uuid().to_string()).execute(&mut *tx).await?;
+    }
+    Ok(tx)
 }
 
 fn rows<R>(rows: Vec<R>, wrap: fn(R) -> Row) -> Vec<Row> {

@@ -1,7 +1,7 @@
 //! The calls that cross tenants.
 
 use super::columns::{columns, key_columns, project_columns, signing_key_columns, tenant_columns};
-use super::database::Tx;
+use super::database::{Scope, Tx};
 use super::value::{Row, args};
 use super::{Sql, access, keys, tenants};
 use crate::{
@@ -76,14 +76,17 @@ impl Tx {
 impl Directory for Sql {
     fn key(&self, key: KeyId) -> Reply<'_, Option<Credential<ApiKey>>> {
         self.call(async move {
-            let Some(row) = self.database.fetch_optional(KEY, args![key]).await? else { return Ok(None) };
+            let Some(row) = self.database.fetch_optional(Scope::Operator, KEY, args![key]).await? else {
+                return Ok(None);
+            };
             Ok(Some(Credential { key: keys::api_key(&row)?, access: access_of(&row)? }))
         })
     }
 
     fn signing_key(&self, key: SigningKeyId) -> Reply<'_, Option<Credential<SigningKey>>> {
         self.call(async move {
-            let Some(row) = self.database.fetch_optional(SIGNING_KEY, args![key]).await? else {
+            let Some(row) = self.database.fetch_optional(Scope::Operator, SIGNING_KEY, args![key]).await?
+            else {
                 return Ok(None);
             };
             Ok(Some(Credential { key: keys::signing_key(&row)?, access: access_of(&row)? }))
@@ -92,7 +95,7 @@ impl Directory for Sql {
 
     fn access(&self, tenant: TenantId, project: ProjectId) -> Reply<'_, Option<Access>> {
         self.call(async move {
-            let row = self.database.fetch_optional(ACCESS, args![tenant, project]).await?;
+            let row = self.database.fetch_optional(Scope::Operator, ACCESS, args![tenant, project]).await?;
             row.as_ref().map(access_of).transpose()
         })
     }
@@ -102,7 +105,8 @@ impl Directory for Sql {
             concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id > $1 ORDER BY id LIMIT $2");
         self.call(async move {
             let after = page.after.map_or(Uuid::nil(), TenantId::uuid);
-            let rows = self.database.fetch_all(LIST, args![after, page.fetch_limit()]).await?;
+            let rows =
+                self.database.fetch_all(Scope::Operator, LIST, args![after, page.fetch_limit()]).await?;
             Ok(Page::cut(rows.iter().map(tenants::tenant).collect::<Result<_, _>>()?, &page))
         })
     }
@@ -110,7 +114,7 @@ impl Directory for Sql {
     fn tenant_by_name(&self, name: String) -> Reply<'_, Option<Tenant>> {
         const FIND: &str = concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE name = $1");
         self.call(async move {
-            let row = self.database.fetch_optional(FIND, args![name]).await?;
+            let row = self.database.fetch_optional(Scope::Operator, FIND, args![name]).await?;
             row.as_ref().map(tenants::tenant).transpose()
         })
     }
@@ -124,7 +128,7 @@ impl Directory for Sql {
                 overrides: Overrides::default(),
                 status: TenantStatus::Active,
             };
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(Scope::Operator).await?;
             let tenant = tx.tenant_named(&proposed, &by).await?;
             let project = tx.project_named(tenant.id, ProjectId::new(), wanted.project_name, &by).await?;
             let access = Access { tenant, project };
@@ -137,8 +141,10 @@ impl Directory for Sql {
 
     fn access_head(&self) -> Reply<'_, i64> {
         self.call(async {
-            let row =
-                self.database.fetch_optional("SELECT max(seq) AS seq FROM access_changes", args![]).await?;
+            let row = self
+                .database
+                .fetch_optional(Scope::Operator, "SELECT max(seq) AS seq FROM access_changes", args![])
+                .await?;
             match row {
                 Some(row) => Ok(row.get::<Option<i64>>("seq")?.unwrap_or(0)),
                 None => Ok(0),
@@ -151,6 +157,7 @@ impl Directory for Sql {
             let rows = self
                 .database
                 .fetch_all(
+                    Scope::Operator,
                     "SELECT seq, tenant_id, at, kind, subject FROM access_changes
                      WHERE seq > $1 ORDER BY seq LIMIT $2",
                     args![seq, limit.clamp(1, MAX_PAGE)],

@@ -132,7 +132,7 @@ fn check_rotatable(old: &ApiKey, by: &By) -> Result<(), StoreError> {
 impl Keys for Sql {
     fn create(&self, tenant: TenantId, project: ProjectId, new: NewKey, by: By) -> Reply<'_, ApiKey> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(tenant).await?;
             let key = tx.insert_key(tenant, project, new, &by).await?;
             tx.commit().await?;
             Ok(key)
@@ -144,6 +144,7 @@ impl Keys for Sql {
             let row = self
                 .database
                 .fetch_optional(
+                    tenant,
                     concat!("SELECT ", key_columns!(""), " FROM api_keys WHERE tenant_id = $1 AND id = $2"),
                     args![tenant, key],
                 )
@@ -158,6 +159,7 @@ impl Keys for Sql {
             let rows = self
                 .database
                 .fetch_all(
+                    tenant,
                     concat!(
                         "SELECT ",
                         key_columns!(""),
@@ -180,7 +182,7 @@ impl Keys for Sql {
         by: By,
     ) -> Reply<'_, Changed<ApiKey>> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(tenant).await?;
             // An update that changes nothing locks the row in both databases: of two rotations at once
             // the second finds the key replaced.
             let row = tx
@@ -216,7 +218,7 @@ impl Keys for Sql {
 
     fn revoke(&self, tenant: TenantId, key: KeyId, by: By) -> Reply<'_, Changed<ApiKey>> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(tenant).await?;
             let row = tx
                 .fetch(
                     "key",
@@ -243,7 +245,7 @@ impl Keys for Sql {
         by: By,
     ) -> Reply<'_, SigningKey> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(tenant).await?;
             let key = tx.insert_signing_key(tenant, project, new, &by).await?;
             tx.commit().await?;
             Ok(key)
@@ -261,6 +263,7 @@ impl Keys for Sql {
             let rows = self
                 .database
                 .fetch_all(
+                    tenant,
                     concat!(
                         "SELECT ",
                         signing_key_columns!(""),
@@ -281,7 +284,7 @@ impl Keys for Sql {
         by: By,
     ) -> Reply<'_, Changed<SigningKey>> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(tenant).await?;
             let row = tx
                 .fetch(
                     "signing key",

@@ -19,7 +19,7 @@ mod value;
 pub use connect::{connect, latest_schema_version};
 
 use crate::{Reply, StoreError};
-use database::Database;
+use database::{Database, Scope};
 use std::future::Future;
 use std::time::Duration;
 use value::args;
@@ -47,7 +47,7 @@ impl Sql {
 
     /// Proves that the database answers.
     pub fn ping(&self) -> Reply<'_, ()> {
-        self.call(async { self.database.fetch_all("SELECT 1", args![]).await.map(drop) })
+        self.call(async { self.database.fetch_all(Scope::Operator, "SELECT 1", args![]).await.map(drop) })
     }
 
     /// The installation's root secret, made at the first call. Whoever comes second, here or on another
@@ -55,10 +55,10 @@ impl Sql {
     pub fn root_secret(&self) -> Reply<'_, RootSecret> {
         const READ: &str = "SELECT value FROM installation WHERE name = 'root_secret'";
         self.call(async {
-            let row = match self.database.fetch_optional(READ, args![]).await? {
+            let row = match self.database.fetch_optional(Scope::Operator, READ, args![]).await? {
                 Some(row) => row,
                 None => {
-                    let mut tx = self.database.begin().await?;
+                    let mut tx = self.database.begin(Scope::Operator).await?;
                     let proposed = RootSecret::generate().to_hex();
                     tx.execute(
                         "INSERT INTO installation (name, value) VALUES ('root_secret', $1)

@@ -1,7 +1,7 @@
 //! Tenants and projects.
 
 use super::columns::{columns, project_columns, tenant_columns};
-use super::database::Tx;
+use super::database::{Scope, Tx};
 use super::value::{Row, args};
 use super::{Sql, check_name};
 use crate::{
@@ -113,7 +113,7 @@ impl Tx {
 impl Tenants for Sql {
     fn create(&self, new: NewTenant, by: By) -> Reply<'_, Tenant> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(Scope::Operator).await?;
             let tenant = tx.tenant_named(&new, &by).await?;
             if tenant.id != new.id {
                 return Err(StoreError::Conflict(format!("a tenant named `{}` exists already", new.name)));
@@ -128,6 +128,7 @@ impl Tenants for Sql {
             let row = self
                 .database
                 .fetch_optional(
+                    id,
                     concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id = $1"),
                     args![id],
                 )
@@ -144,7 +145,7 @@ impl Tenants for Sql {
         by: By,
     ) -> Reply<'_, Changed<Tenant>> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(id).await?;
             let row = tx
                 .fetch(
                     "tenant",
@@ -169,7 +170,7 @@ impl Tenants for Sql {
     ) -> Reply<'_, Changed<Tenant>> {
         self.call(async move {
             let details = json!({ "plan": plan, "limits": overrides.fields() });
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(id).await?;
             let row = tx
                 .fetch(
                     "tenant",
@@ -187,7 +188,7 @@ impl Tenants for Sql {
     fn set_placement(&self, id: TenantId, stream: String, by: By) -> Reply<'_, Changed<Tenant>> {
         self.call(async move {
             check_name("stream", &stream)?;
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(id).await?;
             let row = tx
                 .fetch(
                     "tenant",
@@ -202,7 +203,7 @@ impl Tenants for Sql {
 
     fn create_project(&self, tenant: TenantId, id: ProjectId, name: String, by: By) -> Reply<'_, Project> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(tenant).await?;
             let project = tx.project_named(tenant, id, name, &by).await?;
             if project.id != id {
                 return Err(StoreError::Conflict(format!(
@@ -220,6 +221,7 @@ impl Tenants for Sql {
             let row = self
                 .database
                 .fetch_optional(
+                    tenant,
                     concat!(
                         "SELECT ",
                         project_columns!(""),
@@ -238,6 +240,7 @@ impl Tenants for Sql {
             let rows = self
                 .database
                 .fetch_all(
+                    tenant,
                     concat!(
                         "SELECT ",
                         project_columns!(""),

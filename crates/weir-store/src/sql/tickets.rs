@@ -1,6 +1,7 @@
 //! Tickets.
 
 use super::Sql;
+use super::database::Scope;
 use super::value::args;
 use crate::{Reply, Ticket, Tickets};
 use weir_core::Timestamp;
@@ -8,7 +9,7 @@ use weir_core::Timestamp;
 impl Tickets for Sql {
     fn issue(&self, ticket: Ticket) -> Reply<'_, ()> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(ticket.tenant_id).await?;
             tx.execute(
                 "INSERT INTO tickets (hash, tenant_id, project_id, caller, expires_at)
                  VALUES ($1, $2, $3, $4, $5)",
@@ -21,7 +22,7 @@ impl Tickets for Sql {
 
     fn redeem(&self, hash: [u8; 32], now: Timestamp) -> Reply<'_, Option<Ticket>> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(Scope::Operator).await?;
             let row = tx
                 .fetch_optional(
                     "DELETE FROM tickets WHERE hash = $1 AND expires_at > $2
@@ -44,7 +45,7 @@ impl Tickets for Sql {
 
     fn purge(&self, now: Timestamp) -> Reply<'_, u64> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(Scope::Operator).await?;
             let purged = tx.execute("DELETE FROM tickets WHERE expires_at <= $1", args![now]).await?;
             tx.commit().await?;
             Ok(purged)

@@ -1,7 +1,7 @@
 //! Usage counters.
 
 use super::Sql;
-use super::database::Tx;
+use super::database::{Scope, Tx};
 use super::value::{Row, args};
 use crate::{Counted, MAX_USAGE_DAYS, Metric, Reply, StoreError, Usage, UsageWindow, hour_of};
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ fn window(row: &Row) -> Result<UsageWindow, StoreError> {
 impl Usage for Sql {
     fn record(&self, node: NodeId, batch: u64, counted: Vec<Counted>) -> Reply<'_, bool> {
         self.call(async move {
-            let mut tx = self.database.begin().await?;
+            let mut tx = self.database.begin(Scope::Operator).await?;
             if !tx.take_batch(node, to_stored(batch)?).await? {
                 return Ok(false);
             }
@@ -102,9 +102,9 @@ impl Usage for Sql {
                 )));
             }
             let rows = match project {
-                None => self.database.fetch_all(OF_TENANT, args![tenant, from, to]).await?,
+                None => self.database.fetch_all(tenant, OF_TENANT, args![tenant, from, to]).await?,
                 Some(project) => {
-                    self.database.fetch_all(OF_PROJECT, args![tenant, from, to, project]).await?
+                    self.database.fetch_all(tenant, OF_PROJECT, args![tenant, from, to, project]).await?
                 }
             };
             rows.iter().map(window).collect()
@@ -116,7 +116,7 @@ impl Usage for Sql {
              FROM usage_hourly
              WHERE tenant_id = $1 AND metric = $2 AND window_start >= $3 AND window_start < $4";
         self.call(async move {
-            match self.database.fetch_optional(TOTAL, args![tenant, metric, from, to]).await? {
+            match self.database.fetch_optional(tenant, TOTAL, args![tenant, metric, from, to]).await? {
                 Some(row) => from_stored(row.get("quantity")?),
                 None => Ok(0),
             }
