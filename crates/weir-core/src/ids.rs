@@ -117,6 +117,10 @@ id!(
     SigningKeyId, "sig_", "a signing key id"
 );
 id!(
+    /// A person who signs in; a member of one tenant or several.
+    UserId, "usr_", "a user id"
+);
+id!(
     /// One live connection, WebSocket or SSE.
     ConnectionId, "con_", "a connection id"
 );

@@ -158,6 +158,48 @@ pub enum Role {
     Operator,
 }
 
+impl Role {
+    /// Every role, in the order of the documentation.
+    pub const ALL: [Self; 6] =
+        [Self::Owner, Self::Admin, Self::Developer, Self::Billing, Self::Viewer, Self::Operator];
+
+    /// The public name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Developer => "developer",
+            Self::Billing => "billing",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A string is not a role that a member can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a role: use owner, admin, developer, billing or viewer")]
+pub struct InvalidRole(String);
+
+impl FromStr for Role {
+    type Err = InvalidRole;
+
+    /// Reads a member's role; nobody is made an operator by name.
+    fn from_str(text: &str) -> Result<Self, InvalidRole> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text && *role != Self::Operator)
+            .ok_or_else(|| InvalidRole(text.chars().take(80).collect()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
-use weir_core::{KeyId, NodeId, PlanName, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp};
+use weir_core::{KeyId, NodeId, PlanName, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp, UserId};
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ mapped! {
     ProjectId as Uuid: ProjectId::uuid, |uuid| Some(ProjectId::from_uuid(uuid));
     KeyId as Uuid: KeyId::uuid, |uuid| Some(KeyId::from_uuid(uuid));
     SigningKeyId as Uuid: SigningKeyId::uuid, |uuid| Some(SigningKeyId::from_uuid(uuid));
+    UserId as Uuid: UserId::uuid, |uuid| Some(UserId::from_uuid(uuid));
     NodeId as Uuid: NodeId::uuid, |uuid| Some(NodeId::from_uuid(uuid));
     PlanName as String: |plan| plan.as_str().into(), |text| text.parse().ok();
     Scopes as String: |scopes| scopes.to_string(), |text| text.parse().ok();
