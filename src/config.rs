@@ -44,6 +44,8 @@ pub struct Config {
     pub hub: Hub,
     /// Limits of this node. Limits of a tenant belong to its plan.
     pub limits: Limits,
+    /// Requests to servers outside.
+    pub outbound: Outbound,
     /// Logs.
     pub telemetry: Telemetry,
     /// The built-in pages.
@@ -63,6 +65,7 @@ impl Default for Config {
             log: Log::default(),
             hub: Hub::default(),
             limits: Limits::default(),
+            outbound: Outbound::default(),
             telemetry: Telemetry::default(),
             console: Console::default(),
         }
@@ -332,6 +335,14 @@ impl Default for Limits {
             drain_spread: Duration::seconds(20),
         }
     }
+}
+
+/// `[outbound]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbound {
+    /// Networks that tenants' URLs may lead to although they are not public, with commas.
+    pub allow_networks: String,
 }
 
 /// `[telemetry]`

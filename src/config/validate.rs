@@ -54,6 +54,9 @@ impl Config {
         self.check_storage(&mut check);
         self.check_hub(&mut check);
         self.check_limits(&mut check);
+        if let Err(error) = self.outbound.allow_networks.parse::<weir_outbound::Networks>() {
+            check.problem("outbound.allow_networks", error);
+        }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
             check.problem(
                 "telemetry.log_level",
