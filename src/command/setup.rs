@@ -13,7 +13,7 @@ use weir_core::{
     Clock, KeyId, PlanName, ProjectId, RootSecret, Scopes, Secret, SigningKeyId, SystemClock, TenantId,
 };
 use weir_store::seal::Sealer;
-use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningAlgorithm, Store};
+use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningMaterial, Store};
 
 /// What a newcomer is called.
 #[derive(clap::Args)]
@@ -140,12 +140,16 @@ pub async fn make(
         key,
         signing_key: NewSigningKey {
             id: signing_key_id,
-            algorithm: SigningAlgorithm::Hs256,
-            sealed: sealer.seal(signing_key_id, secret.expose().as_bytes())?,
+            name: "bootstrap".to_owned(),
+            material: SigningMaterial::Secret(sealer.seal(signing_key_id, secret.expose().as_bytes())?),
+            templates: None,
         },
     };
     let made = store.directory.bootstrap(wanted, by()).await?;
-    let opened = sealer.open(made.signing_key.id, &made.signing_key.sealed)?;
+    let SigningMaterial::Secret(sealed) = &made.signing_key.material else {
+        anyhow::bail!("the signing key {} of a newcomer is no secret", made.signing_key.id);
+    };
+    let opened = sealer.open(made.signing_key.id, sealed)?;
     Ok(Newcomer {
         tenant_id: made.access.tenant.id,
         tenant: made.access.tenant.name,

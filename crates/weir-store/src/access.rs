@@ -34,17 +34,20 @@ pub enum AccessChangeKind {
     KeyRotated,
     /// An API key was revoked.
     KeyRevoked,
+    /// A signing key, or a set of them, was made.
+    SigningKeyCreated,
     /// A signing key was revoked.
     SigningKeyRevoked,
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::TenantStatus,
         Self::TenantPlan,
         Self::TenantPlacement,
         Self::KeyRotated,
         Self::KeyRevoked,
+        Self::SigningKeyCreated,
         Self::SigningKeyRevoked,
     ];
 
@@ -57,6 +60,7 @@ impl AccessChangeKind {
             Self::TenantPlacement => "tenant.placement",
             Self::KeyRotated => "key.rotate",
             Self::KeyRevoked => "key.revoke",
+            Self::SigningKeyCreated => "signing_key.create",
             Self::SigningKeyRevoked => "signing_key.revoke",
         }
     }

@@ -58,7 +58,11 @@ pub trait Directory: Send + Sync {
     /// The same for a signing key.
     fn signing_key(&self, key: SigningKeyId) -> Reply<'_, Option<Credential<SigningKey>>>;
 
-    /// The same for a caller whose tenant and project are known already (a redeemed ticket).
+    /// The sets of keys (JWKS) that sign tokens of a project, each with what it opens; none that is revoked, and none
+    /// of a project that does not exist.
+    fn key_sets(&self, project: ProjectId) -> Reply<'_, Vec<Credential<SigningKey>>>;
+
+    /// The same as for a key, for a caller whose tenant and project are known already (a redeemed ticket).
     fn access(&self, tenant: TenantId, project: ProjectId) -> Reply<'_, Option<Access>>;
 
     /// All tenants.

@@ -1,6 +1,6 @@
-//! API keys, and the keys with which a tenant signs client tokens.
+//! The credentials of a tenant: API keys, and what its client tokens are signed with.
 
-use crate::{After, By, Changed, Page, Reply};
+use crate::{After, By, Changed, NewSigningKey, Page, Reply, SigningKey};
 use std::time::Duration;
 use weir_core::key::KeyHash;
 use weir_core::{KeyId, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp};
@@ -49,57 +49,6 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
 }
 
-/// How a client token is signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SigningAlgorithm {
-    /// HMAC-SHA256 with a shared secret.
-    Hs256,
-}
-
-impl SigningAlgorithm {
-    /// The name that JWT headers use.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        (text == Self::Hs256.as_str()).then_some(Self::Hs256)
-    }
-}
-
-/// A key that signs client tokens of one project; the `kid` of such a token names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SigningKey {
-    /// Its id.
-    pub id: SigningKeyId,
-    /// Whose it is.
-    pub tenant_id: TenantId,
-    /// The project whose tokens it signs.
-    pub project_id: ProjectId,
-    /// How it signs.
-    pub algorithm: SigningAlgorithm,
-    /// The secret as [`crate::seal::Sealer`] wrote it.
-    pub sealed: Vec<u8>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// From when on its tokens are refused.
-    pub revoked_at: Option<Timestamp>,
-}
-
-/// A signing key to make.
-#[derive(Clone, Debug)]
-pub struct NewSigningKey {
-    /// Its id.
-    pub id: SigningKeyId,
-    /// How it signs.
-    pub algorithm: SigningAlgorithm,
-    /// The secret as [`crate::seal::Sealer`] wrote it for this id.
-    pub sealed: Vec<u8>,
-}
-
 /// The credentials of a tenant. Every change writes its audit entry in the same transaction.
 pub trait Keys: Send + Sync {
     /// Makes an API key in a project of the tenant.
@@ -126,14 +75,15 @@ pub trait Keys: Send + Sync {
     /// Revokes an API key. Revoking again keeps the first time, and announces the change again.
     fn revoke(&self, tenant: TenantId, key: KeyId, by: By) -> Reply<'_, Changed<ApiKey>>;
 
-    /// Makes a signing key in a project of the tenant.
+    /// Makes a signing key in a project of the tenant. Announced, because nodes remember a project's key sets.
+    /// `Conflict` when the project has [`crate::MAX_SIGNING_KEYS`], or [`crate::MAX_KEY_SETS`] sets.
     fn create_signing_key(
         &self,
         tenant: TenantId,
         project: ProjectId,
         key: NewSigningKey,
         by: By,
-    ) -> Reply<'_, SigningKey>;
+    ) -> Reply<'_, Changed<SigningKey>>;
 
     /// The signing keys of a project, revoked ones included.
     fn signing_keys(

@@ -15,6 +15,7 @@ mod page;
 #[cfg(any(test, feature = "testing"))]
 pub mod postgres_server;
 pub mod seal;
+mod signing;
 mod sql;
 mod store;
 mod tenants;
@@ -25,8 +26,12 @@ pub use access::{AccessChange, AccessChangeKind, By, Changed};
 pub use audit::Audit;
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
 pub use error::StoreError;
-pub use keys::{ApiKey, Keys, NewKey, NewSigningKey, SigningAlgorithm, SigningKey};
+pub use keys::{ApiKey, Keys, NewKey};
 pub use page::{After, MAX_PAGE, Page};
+pub use signing::{
+    MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,
+    TopicTemplates,
+};
 pub use store::{Options, Store, latest_schema_version, open};
 pub use tenants::{DEFAULT_STREAM, NewTenant, Overrides, Project, Tenant, TenantStatus, Tenants};
 pub use tickets::{Ticket, Tickets};

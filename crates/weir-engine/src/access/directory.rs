@@ -18,7 +18,7 @@ use weir_core::key::{KeyHasher, PresentedKey};
 use weir_core::{Clock, Code, KeyId, Limits, RootSecret, SigningKeyId, TenantId, Timestamp};
 use weir_log::Place;
 use weir_store::seal::Sealer;
-use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, Store, TenantStatus};
+use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, SigningMaterial, Store, TenantStatus};
 
 /// An answer is looked up again after this even if no change was announced.
 pub(super) const KEEP: Duration = Duration::from_secs(60);
@@ -300,8 +300,9 @@ impl Access {
 
 fn known_signer(sealer: &Sealer, found: Credential<SigningKey>) -> Result<KnownSigner, Error> {
     let Credential { key, access } = found;
+    let SigningMaterial::Secret(sealed) = &key.material else { return Err(unknown_signer()) };
     Ok(KnownSigner {
-        secret: sealer.open(key.id, &key.sealed)?,
+        secret: sealer.open(key.id, sealed)?,
         revoked_at: key.revoked_at,
         suspended: suspended(&access),
         place: place(&access),

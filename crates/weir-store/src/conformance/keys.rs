@@ -1,8 +1,11 @@
 use super::place::Place;
 use super::{at, at_once, by, hash_for, new_key, new_signing_key, set_up};
-use crate::{After, NewKey, StoreError, TenantStatus};
+use crate::{
+    After, MAX_KEY_SETS, NewKey, NewSigningKey, SigningAlgorithm, SigningMaterial, StoreError, TenantStatus,
+    TopicTemplates,
+};
 use std::time::Duration;
-use weir_core::{KeyId, Scope, SigningKeyId};
+use weir_core::{KeyId, ProjectId, Scope, SigningKeyId};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -112,18 +115,90 @@ pub async fn signing_keys_are_kept_sealed_and_revoked(place: &Place) {
     let made = set_up(&store, "acme").await;
     let (tenant, project) = (made.access.tenant.id, made.access.project.id);
     let new = new_signing_key();
-    let key = store.keys.create_signing_key(tenant, project, new.clone(), by(1)).await.expect("creates");
-    assert_eq!((key.id, &key.sealed, key.revoked_at), (new.id, &new.sealed, None));
+    let made_key = store.keys.create_signing_key(tenant, project, new.clone(), by(1)).await.expect("creates");
+    let key = made_key.value;
+    assert_eq!((key.id, &key.material, key.revoked_at), (new.id, &new.material, None));
     let found = store.directory.signing_key(key.id).await.expect("reads").expect("is there");
-    assert_eq!((&found.key, &found.access), (&key, &made.access));
+    let mut access = made.access.clone();
+    access.tenant.access_version += 1; // Making one is announced.
+    assert_eq!((&found.key, &found.access), (&key, &access));
     let listed = store.keys.signing_keys(tenant, project, After::first(10)).await.expect("lists");
     assert_eq!(listed.items, vec![made.signing_key, key.clone()]);
 
     let revoked = store.keys.revoke_signing_key(tenant, key.id, by(2)).await.expect("revokes");
     assert_eq!(revoked.value.revoked_at, Some(at(2)));
     let found = store.directory.signing_key(key.id).await.expect("reads").expect("is there");
-    assert_eq!((found.key.revoked_at, found.access.tenant.access_version), (Some(at(2)), 2));
+    assert_eq!((found.key.revoked_at, found.access.tenant.access_version), (Some(at(2)), 3));
     assert_eq!(store.directory.signing_key(SigningKeyId::new()).await.expect("reads"), None);
+}
+
+pub async fn signing_keys_of_every_kind_come_back_as_they_were(place: &Place) {
+    let store = place.open().await;
+    let (made, other) = (set_up(&store, "acme").await, set_up(&store, "other").await);
+    let (tenant, project) = (made.access.tenant.id, made.access.project.id);
+    let (url, document) = ("https://id.example.com/keys".to_owned(), r#"{"keys":[]}"#.to_owned());
+    let mut all = vec![made.signing_key];
+    for material in [
+        SigningMaterial::PublicKey { algorithm: SigningAlgorithm::Ps384, key: "PEM".into() },
+        SigningMaterial::KeySet(document),
+        SigningMaterial::KeySetUrl(url.clone()),
+    ] {
+        let templates = TopicTemplates { subscribe: vec!["user.{sub}.>".into()], publish: Vec::new() };
+        let new = NewSigningKey {
+            name: "identity provider".into(),
+            material: material.clone(),
+            templates: Some(templates.clone()),
+            ..new_signing_key()
+        };
+        let made = store.keys.create_signing_key(tenant, project, new, by(1)).await.expect("creates");
+        assert_eq!((&made.value.material, made.value.templates.as_ref()), (&material, Some(&templates)));
+        assert_eq!(
+            made.change.subject,
+            made.value.id.to_string(),
+            "nodes must look at the project's sets again"
+        );
+        all.push(made.value);
+    }
+    let listed = store.keys.signing_keys(tenant, project, After::first(10)).await.expect("lists");
+    assert_eq!(listed.items, all);
+    let sets = |project| {
+        let directory = store.directory.clone();
+        async move {
+            let found = directory.key_sets(project).await.expect("reads");
+            found.into_iter().map(|set| (set.key.id, set.access.tenant.id)).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(sets(project).await, [(all[2].id, tenant), (all[3].id, tenant)]);
+    assert_eq!(sets(other.access.project.id).await, []);
+    assert_eq!(sets(ProjectId::new()).await, []);
+    store.keys.revoke_signing_key(tenant, all[2].id, by(2)).await.expect("revokes");
+    assert_eq!(sets(project).await, [(all[3].id, tenant)]);
+    // A newcomer is shown a secret, never a set in its place.
+    let again = set_up(&store, "acme").await;
+    assert_eq!(again.signing_key, all[0]);
+}
+
+pub async fn a_project_has_a_bounded_number_of_signing_keys(place: &Place) {
+    let store = place.open().await;
+    let made = set_up(&store, "acme").await;
+    let (tenant, project) = (made.access.tenant.id, made.access.project.id);
+    let set = || NewSigningKey {
+        material: SigningMaterial::KeySetUrl("https://id.example.com/keys".into()),
+        ..new_signing_key()
+    };
+    let results = at_once(MAX_KEY_SETS as usize + 3, |_| {
+        let (keys, new) = (store.keys.clone(), set());
+        async move { keys.create_signing_key(tenant, project, new, by(1)).await }
+    })
+    .await;
+    let refused: Vec<_> = results.iter().flat_map(|result| result.as_ref().err()).collect();
+    assert_eq!(refused.len(), 3);
+    assert!(refused.iter().all(|error| matches!(error, StoreError::Conflict(_))), "{refused:?}");
+    // A revoked one makes room again.
+    let sets = store.directory.key_sets(project).await.expect("reads");
+    assert_eq!(sets.len(), MAX_KEY_SETS as usize);
+    store.keys.revoke_signing_key(tenant, sets[0].key.id, by(2)).await.expect("revokes");
+    store.keys.create_signing_key(tenant, project, set(), by(3)).await.expect("creates");
 }
 
 pub async fn lists_come_in_pages(place: &Place) {

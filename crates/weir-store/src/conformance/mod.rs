@@ -11,7 +11,7 @@ mod tickets;
 mod usage;
 
 use crate::{
-    Bootstrap, Bootstrapped, By, NewKey, NewSigningKey, NewTenant, Overrides, SigningAlgorithm, Store,
+    Bootstrap, Bootstrapped, By, NewKey, NewSigningKey, NewTenant, Overrides, SigningMaterial, Store,
     TenantStatus,
 };
 use futures::future::join_all;
@@ -51,6 +51,8 @@ macro_rules! on {
             keys::one_of_two_rotations_wins,
             keys::revoking_keeps_the_first_time,
             keys::signing_keys_are_kept_sealed_and_revoked,
+            keys::signing_keys_of_every_kind_come_back_as_they_were,
+            keys::a_project_has_a_bounded_number_of_signing_keys,
             keys::lists_come_in_pages,
             access::bootstrap_finds_what_it_made,
             access::concurrent_bootstraps_agree,
@@ -113,8 +115,9 @@ fn hash_for(id: KeyId) -> [u8; 32] {
 fn new_signing_key() -> NewSigningKey {
     NewSigningKey {
         id: SigningKeyId::new(),
-        algorithm: SigningAlgorithm::Hs256,
-        sealed: b"sealed secret".to_vec(),
+        name: String::new(),
+        material: SigningMaterial::Secret(b"sealed secret".to_vec()),
+        templates: None,
     }
 }
 

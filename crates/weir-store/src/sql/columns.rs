@@ -61,8 +61,12 @@ macro_rules! signing_key_columns {
             "id",
             "tenant_id",
             "project_id",
+            "name",
+            "kind",
             "algorithm",
             "sealed",
+            "material",
+            "templates",
             "created_at",
             "revoked_at"
         )

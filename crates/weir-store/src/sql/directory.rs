@@ -3,10 +3,11 @@
 use super::columns::{columns, key_columns, project_columns, signing_key_columns, tenant_columns};
 use super::database::{Scope, Tx};
 use super::value::{Row, args};
-use super::{Sql, access, keys, tenants};
+use super::{Sql, access, keys, signing, tenants};
 use crate::{
-    Access, AccessChange, After, ApiKey, Bootstrap, Bootstrapped, By, Credential, Directory, MAX_PAGE,
-    NewSigningKey, NewTenant, Overrides, Page, Reply, SigningKey, StoreError, Tenant, TenantStatus,
+    Access, AccessChange, AccessChangeKind, After, ApiKey, Bootstrap, Bootstrapped, By, Credential,
+    Directory, MAX_KEY_SETS, MAX_PAGE, NewSigningKey, NewTenant, Overrides, Page, Reply, SigningKey,
+    StoreError, Tenant, TenantStatus,
 };
 use uuid::Uuid;
 use weir_core::{KeyId, ProjectId, SigningKeyId, TenantId};
@@ -37,6 +38,19 @@ const SIGNING_KEY: &str = concat!(
       WHERE s.id = $1"
 );
 
+const KEY_SETS: &str = concat!(
+    "SELECT ",
+    signing_key_columns!("s."),
+    ", ",
+    project_columns!("p."),
+    ", ",
+    tenant_columns!("t."),
+    " FROM signing_keys s
+      JOIN projects p ON p.tenant_id = s.tenant_id AND p.id = s.project_id
+      JOIN tenants t ON t.id = s.tenant_id
+      WHERE p.id = $1 AND s.kind IN ('jwks', 'jwks_url') AND s.revoked_at IS NULL ORDER BY s.id LIMIT $2"
+);
+
 const ACCESS: &str = concat!(
     "SELECT ",
     project_columns!("p."),
@@ -51,7 +65,7 @@ fn access_of(row: &Row) -> Result<Access, StoreError> {
 }
 
 impl Tx {
-    /// The project's newest signing key that is not revoked, or else the proposed one. The caller holds the
+    /// The project's newest signing secret that is not revoked, or else the proposed one. The caller holds the
     /// project's row, so no other bootstrap is between looking and making.
     async fn signing_key_or(
         &mut self,
@@ -63,12 +77,18 @@ impl Tx {
             "SELECT ",
             signing_key_columns!(""),
             " FROM signing_keys
-             WHERE tenant_id = $1 AND project_id = $2 AND revoked_at IS NULL ORDER BY id DESC LIMIT 1"
+             WHERE tenant_id = $1 AND project_id = $2 AND kind = 'secret' AND revoked_at IS NULL
+             ORDER BY id DESC LIMIT 1"
         );
         let (tenant, project) = (access.tenant.id, access.project.id);
         match self.fetch_optional(NEWEST, args![tenant, project]).await? {
-            Some(row) => keys::signing_key(&row),
-            None => self.insert_signing_key(tenant, project, proposed, by).await,
+            Some(row) => signing::signing_key(&row),
+            None => {
+                let (id, details) = (proposed.id, signing::details(project, &proposed));
+                let made = self.insert_signing_key(tenant, project, proposed, by).await?;
+                self.record(tenant, AccessChangeKind::SigningKeyCreated.as_str(), id, details, by).await?;
+                Ok(made)
+            }
         }
     }
 }
@@ -89,7 +109,16 @@ impl Directory for Sql {
             else {
                 return Ok(None);
             };
-            Ok(Some(Credential { key: keys::signing_key(&row)?, access: access_of(&row)? }))
+            Ok(Some(Credential { key: signing::signing_key(&row)?, access: access_of(&row)? }))
+        })
+    }
+
+    fn key_sets(&self, project: ProjectId) -> Reply<'_, Vec<Credential<SigningKey>>> {
+        self.call(async move {
+            let rows =
+                self.database.fetch_all(Scope::Operator, KEY_SETS, args![project, MAX_KEY_SETS]).await?;
+            let found = |row| Ok(Credential { key: signing::signing_key(row)?, access: access_of(row)? });
+            rows.iter().map(found).collect()
         })
     }
 

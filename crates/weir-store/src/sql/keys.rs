@@ -1,7 +1,8 @@
-//! API keys and signing keys.
+//! API keys, and the calls that make and end signing keys.
 
 use super::columns::{columns, key_columns, signing_key_columns};
 use super::database::Tx;
+use super::signing::{self, signing_key};
 use super::value::{Row, args};
 use super::{Sql, check_name};
 use crate::{
@@ -27,18 +28,6 @@ pub fn api_key(row: &Row) -> Result<ApiKey, StoreError> {
         expires_at: row.get("k_expires_at")?,
         replaced_by: row.get("k_replaced_by")?,
         created_at: row.get("k_created_at")?,
-    })
-}
-
-pub fn signing_key(row: &Row) -> Result<SigningKey, StoreError> {
-    Ok(SigningKey {
-        id: row.get("s_id")?,
-        tenant_id: row.get("s_tenant_id")?,
-        project_id: row.get("s_project_id")?,
-        algorithm: row.get("s_algorithm")?,
-        sealed: row.get("s_sealed")?,
-        created_at: row.get("s_created_at")?,
-        revoked_at: row.get("s_revoked_at")?,
     })
 }
 
@@ -77,30 +66,6 @@ impl Tx {
             .await?;
         self.record(tenant, "key.create", new.id, details, by).await?;
         api_key(&row)
-    }
-
-    /// Makes a signing key and its audit entry.
-    pub async fn insert_signing_key(
-        &mut self,
-        tenant: TenantId,
-        project: ProjectId,
-        new: NewSigningKey,
-        by: &By,
-    ) -> Result<SigningKey, StoreError> {
-        let details = json!({ "project_id": project, "algorithm": new.algorithm.as_str() });
-        let row = self
-            .fetch(
-                "signing key",
-                concat!(
-                    "INSERT INTO signing_keys (id, tenant_id, project_id, algorithm, sealed, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6) RETURNING ",
-                    signing_key_columns!("")
-                ),
-                args![new.id, tenant, project, new.algorithm, new.sealed, by.at],
-            )
-            .await?;
-        self.record(tenant, "signing_key.create", new.id, details, by).await?;
-        signing_key(&row)
     }
 
     /// Gives the old key its end and its successor, unless it has either.
@@ -243,12 +208,16 @@ impl Keys for Sql {
         project: ProjectId,
         new: NewSigningKey,
         by: By,
-    ) -> Reply<'_, SigningKey> {
+    ) -> Reply<'_, Changed<SigningKey>> {
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
-            let key = tx.insert_signing_key(tenant, project, new, &by).await?;
+            let (id, details) = (new.id, signing::details(project, &new));
+            let value = tx.insert_signing_key(tenant, project, new, &by).await?;
+            let kind = AccessChangeKind::SigningKeyCreated;
+            let change = tx.change_access(tenant, kind, id, details, &by).await?;
+            tx.check_signing_keys(tenant, project).await?;
             tx.commit().await?;
-            Ok(key)
+            Ok(Changed { value, change })
         })
     }
 

@@ -11,6 +11,7 @@ mod connect;
 mod database;
 mod directory;
 mod keys;
+mod signing;
 mod tenants;
 mod tickets;
 mod usage;

@@ -1,7 +1,9 @@
 //! How this crate's types stand in parameters and columns, the same in both databases.
 
 use crate::audit::Hash;
-use crate::{AccessChangeKind, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus};
+use crate::{
+    AccessChangeKind, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus, TopicTemplates,
+};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
@@ -105,6 +107,7 @@ mapped! {
     TenantStatus as String: |status| status.as_str().into(), |text| TenantStatus::parse(&text);
     AccessChangeKind as String: |kind| kind.as_str().into(), |text| AccessChangeKind::parse(&text);
     SigningAlgorithm as String: |algorithm| algorithm.as_str().into(), |text| SigningAlgorithm::parse(&text);
+    TopicTemplates as String: |templates| serde_json::json!(templates).to_string(), |text| serde_json::from_str(&text).ok();
     Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
     Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
     Overrides as String: |overrides| serde_json::Value::from(overrides.fields().clone()).to_string(),
