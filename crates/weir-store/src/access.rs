@@ -1,5 +1,6 @@
 //! Who changed what, and how the change reaches every node.
 
+use crate::Claim;
 use weir_core::{RequestId, TenantId, Timestamp};
 
 /// Who makes a change, and when: what the audit entry of the change says.
@@ -11,13 +12,15 @@ pub struct By {
     pub at: Timestamp,
     /// In which request.
     pub request_id: Option<RequestId>,
+    /// Under which claim, if the request named an idempotency key: the change is made only while it holds.
+    pub claim: Option<Claim>,
 }
 
 impl By {
     /// A change that no request asked for.
     #[must_use]
     pub fn new(actor: impl Into<String>, at: Timestamp) -> Self {
-        Self { actor: actor.into(), at, request_id: None }
+        Self { actor: actor.into(), at, request_id: None, claim: None }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! May depend on `weir-core` and a database; knows no protocol and no event. Start reading at
 //! [`Store`], then the trait of the noun you need: [`Tenants`], [`Keys`], [`Directory`], [`Tickets`],
-//! [`Usage`], [`Audit`]. Everything behind them is in `sql/`, written once for both databases.
+//! [`Usage`], [`Audit`], [`Idempotency`]. Everything behind them is in `sql/`, written once for both databases.
 
 mod access;
 pub mod audit;
@@ -10,6 +10,7 @@ pub mod audit;
 mod conformance;
 mod directory;
 mod error;
+mod idempotency;
 mod keys;
 mod page;
 #[cfg(any(test, feature = "testing"))]
@@ -26,6 +27,7 @@ pub use access::{AccessChange, AccessChangeKind, By, Changed};
 pub use audit::Audit;
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
 pub use error::StoreError;
+pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 pub use keys::{ApiKey, Keys, NewKey};
 pub use page::{After, MAX_PAGE, Page};
 pub use signing::{

@@ -3,32 +3,64 @@
 //!
 //! Layout: version (1 byte, 1), nonce (12), ciphertext, tag (16).
 
-use crate::StoreError;
+use crate::{Claim, StoreError};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use std::fmt::Display;
+use uuid::Uuid;
 use weir_core::{RootSecret, SigningKeyId};
 
 const VERSION: u8 = 1;
 const NONCE: usize = 12;
 
-/// Seals and opens signing secrets of one installation.
+/// What a sealed secret belongs to, and opens with only.
+pub trait Anchor: Display + Copy {
+    /// The id of the row.
+    fn uuid(self) -> Uuid;
+}
+
+impl Anchor for SigningKeyId {
+    fn uuid(self) -> Uuid {
+        Self::uuid(self)
+    }
+}
+
+impl Anchor for Claim {
+    fn uuid(self) -> Uuid {
+        Self::uuid(self)
+    }
+}
+
+/// Seals and opens secrets of one installation.
 pub struct Sealer(RandomizedNonceKey);
 
 impl Sealer {
-    /// The sealer of this installation.
+    /// The sealer of this installation's signing secrets.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if the cryptographic library refuses its own key size.
     pub fn new(root: &RootSecret) -> Result<Self, StoreError> {
-        RandomizedNonceKey::new(&AES_256_GCM, &root.derive("signing-key"))
+        Self::of(root, "signing-key")
+    }
+
+    /// The sealer of the answers that are kept for copies of a request.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the cryptographic library refuses its own key size.
+    pub fn of_answers(root: &RootSecret) -> Result<Self, StoreError> {
+        Self::of(root, "idempotent-answer")
+    }
+
+    fn of(root: &RootSecret, purpose: &str) -> Result<Self, StoreError> {
+        RandomizedNonceKey::new(&AES_256_GCM, &root.derive(purpose))
             .map(Self)
             .map_err(|_| StoreError::Corrupt("AES-256-GCM is not available".into()))
     }
 
-    /// Seals the secret of the signing key `id`.
+    /// Seals a secret for the row `id`.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if the cryptographic library fails.
-    pub fn seal(&self, id: SigningKeyId, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub fn seal(&self, id: impl Anchor, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut text = secret.to_vec();
         let nonce = self
             .0
@@ -45,7 +77,7 @@ impl Sealer {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when it was sealed for another id, under another root secret, or was changed.
-    pub fn open(&self, id: SigningKeyId, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub fn open(&self, id: impl Anchor, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         self.try_open(id, sealed).ok_or_else(|| {
             StoreError::Corrupt(format!(
                 "the secret of {id} does not open: it was changed, or sealed under another root secret \
@@ -54,7 +86,7 @@ impl Sealer {
         })
     }
 
-    fn try_open(&self, id: SigningKeyId, sealed: &[u8]) -> Option<Vec<u8>> {
+    fn try_open(&self, id: impl Anchor, sealed: &[u8]) -> Option<Vec<u8>> {
         let (&VERSION, rest) = sealed.split_first()? else { return None };
         let (nonce, text) = rest.split_at_checked(NONCE)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

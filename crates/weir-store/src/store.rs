@@ -1,7 +1,7 @@
 //! The store as the rest of the program holds it.
 
 use crate::sql::{self, Sql};
-use crate::{Audit, Directory, Keys, Reply, StoreError, Tenants, Tickets, Usage};
+use crate::{Audit, Directory, Idempotency, Keys, Reply, StoreError, Tenants, Tickets, Usage};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_core::RootSecret;
@@ -45,6 +45,8 @@ pub struct Store {
     pub usage: Arc<dyn Usage>,
     /// The audit trail.
     pub audit: Arc<dyn Audit>,
+    /// Requests that must not happen twice.
+    pub idempotency: Arc<dyn Idempotency>,
     sql: Arc<Sql>,
 }
 
@@ -63,6 +65,7 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         tickets: sql.clone(),
         usage: sql.clone(),
         audit: sql.clone(),
+        idempotency: sql.clone(),
         sql,
     };
     if options.auto_migrate {

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod idempotency;
 mod keys;
 mod opening;
 mod outage;
@@ -69,6 +70,12 @@ macro_rules! on {
             audit::a_failed_change_leaves_nothing,
             audit::chains_hold_under_concurrency,
             audit::tampering_is_found,
+            idempotency::copies_get_the_first_answer,
+            idempotency::one_of_twenty_copies_is_carried_out,
+            idempotency::a_key_stands_for_one_request_of_one_actor,
+            idempotency::a_claim_that_changed_nothing_can_be_given_back_or_run_out,
+            idempotency::a_change_is_made_once_whoever_dies,
+            idempotency::keys_are_forgotten_after_a_day,
         }
     )*};
 }

@@ -38,6 +38,7 @@ impl Tx {
         new: NewEntry,
         by: &By,
     ) -> Result<Entry, StoreError> {
+        self.apply_claim(by).await?;
         // One statement that makes the end of the chain or locks it, moves it on, and still returns the
         // hash of the entry before.
         let head = self

@@ -2,7 +2,7 @@
 //! differ are in `database` (transactions), `connect`, and `access` (one lock).
 //!
 //! Locks are taken in one order, so that transactions wait for each other but never in a circle: the row that
-//! changes (tenant, project, key), the tenant's row, the end of its audit chain, the list of access changes.
+//! changes (tenant, project, key), the tenant's row, the request's idempotency key, the end of its audit chain, the list of access changes.
 
 mod access;
 mod audit;
@@ -10,6 +10,7 @@ mod columns;
 mod connect;
 mod database;
 mod directory;
+mod idempotency;
 mod keys;
 mod signing;
 mod tenants;
