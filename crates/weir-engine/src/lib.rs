@@ -18,10 +18,10 @@ mod session;
 mod sessions;
 
 pub use access::{Caller, Claims, Credentials, Grant, Ticket, Who};
-pub use encode::event_json;
+pub use encode::{Fields, event_json};
 pub use engine::{Engine, EngineHealth, Parts, Settings};
 pub use error::Error;
 pub use publish::Published;
 pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
-pub use session::{Farewell, Session, SubscribeError, Subscribed, Voice};
+pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};

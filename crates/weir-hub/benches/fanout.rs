@@ -64,6 +64,7 @@ fn joining(c: &mut Criterion) {
         ws_prefix: Bytes::from(vec![b'p'; 20]),
         sse_prefix: Bytes::from(vec![b'p'; 80]),
         body: Bytes::from(vec![b'b'; 300]),
+        marks: [0; 8],
     };
     let mut group = c.benchmark_group("join 32 events of 320 B");
     group.throughput(Throughput::Elements(32));

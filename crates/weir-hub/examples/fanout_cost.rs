@@ -156,6 +156,7 @@ impl Listener for Subscriber {
         let attach = Attach {
             project: self.project,
             patterns: vec![topic.parse().unwrap()],
+            operation: None,
             after: None,
             preface: None,
             done: Box::new(move |outcome| {
@@ -232,6 +233,7 @@ impl World {
                 ws_prefix: Bytes::from_static(b"xxxxxxxx"),
                 sse_prefix: Bytes::new(),
                 body: vec![b'x'; PAYLOAD - 8].into(),
+                marks: [0; 8],
             })
         };
         let messages: Vec<_> = (self.sequence + 1..=self.sequence + count).map(one).collect();

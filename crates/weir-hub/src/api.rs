@@ -1,6 +1,7 @@
 //! The conversation between the async engine and the hub's shards: messages one way, calls on a
 //! [`Listener`] the other. Nothing here blocks.
 
+use crate::Operation;
 use bytes::Bytes;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct Message {
     pub sse_prefix: Bytes,
     /// The rest of the JSON, shared by both; holds no line break.
     pub body: Bytes,
+    /// Places in the text, noted by who encoded it for the [`Shape`](crate::Shape)s that take it apart.
+    pub marks: [u16; 8],
 }
 
 /// A live connection, as the hub names it. Stays unique: a reused slot has another generation.
@@ -180,10 +183,14 @@ pub struct Attach {
     pub project: ProjectId,
     /// What to add to the connection's subscriptions.
     pub patterns: Vec<Pattern>,
+    /// Who is told of these events in words of its own; `None`: the connection, as they are. One connection
+    /// has either operations or plain subscriptions.
+    pub operation: Option<Arc<Operation>>,
     /// `None`: from now on.
     pub after: Option<Position>,
     /// Makes the text to send before the first event, from the position at which the subscription
-    /// starts (`after`, or the shard's head). A WebSocket text or raw SSE bytes; `None` sends nothing.
+    /// starts (`after`, or the shard's head). A WebSocket text or raw SSE bytes; `None` and an empty text
+    /// send nothing.
     pub preface: Option<Box<dyn FnOnce(Position) -> Vec<u8> + Send>>,
     /// Hears the outcome on the shard's thread, after the preface and ring messages are queued.
     pub done: Box<dyn FnOnce(Result<Attached, NotCovered>) + Send>,

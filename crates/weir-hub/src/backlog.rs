@@ -1,7 +1,7 @@
 //! What a connection could not be sent yet: a short list of its own, then a place in the project's ring.
 
-use crate::Message;
 use crate::encode::weight;
+use crate::{Message, Operation};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ pub struct Backlog {
     torn: bool,
     /// Ring messages for the group after this sequence follow on the queue.
     pub after: u64,
+    /// Of the first of them for the group, so many copies are sent: each operation has its own.
+    pub copies: u32,
     /// The group's running total at `after`: the difference is how far behind the ring part is.
     pub mark: u64,
     /// Weight of what the engine asked to send (history, replay); it does not count against the bound.
@@ -34,8 +36,8 @@ pub struct Chunk {
 pub enum What {
     /// Bytes as they are; `event` is the whole size when they are the rest of an event.
     Bytes { bytes: Bytes, event: Option<u32> },
-    /// An event, encoded when its turn comes.
-    Event(Arc<Message>),
+    /// An event, encoded when its turn comes, as it is or for an operation.
+    Event(Arc<Message>, Option<Arc<Operation>>),
     /// Nothing: tells the listener that everything before it is out.
     Notice,
 }
@@ -44,7 +46,7 @@ impl What {
     fn weight(&self) -> usize {
         match self {
             Self::Bytes { bytes, .. } => bytes.len() + size_of::<Chunk>(),
-            Self::Event(message) => weight(message),
+            Self::Event(message, _) => weight(message),
             Self::Notice => size_of::<Chunk>(),
         }
     }
@@ -53,7 +55,7 @@ impl What {
 impl Backlog {
     /// Nothing queued; the ring part begins after `after`, where the group's total was `mark`.
     pub const fn new(after: u64, mark: u64, due: u32) -> Self {
-        Self { queue: VecDeque::new(), queued: 0, torn: false, after, mark, granted: 0, due }
+        Self { queue: VecDeque::new(), queued: 0, torn: false, after, copies: 0, mark, granted: 0, due }
     }
 
     /// Adds to the end of the queue. What follows from the ring must already be in it.
@@ -92,6 +94,20 @@ impl Backlog {
         let keep = usize::from(self.torn);
         self.queue.truncate(keep);
         self.queued = self.queue.iter().map(|chunk| chunk.what.weight()).sum();
+    }
+
+    /// Forgets the events of an operation. What was granted for them is taken back; some of it may have
+    /// been granted for others, which errs to the side of a smaller backlog.
+    pub fn forget(&mut self, operation: u32) {
+        let before = self.queued;
+        self.queue.retain(|chunk| match &chunk.what {
+            What::Event(message, Some(owner)) if owner.id == operation => {
+                self.queued -= weight(message);
+                false
+            }
+            _ => true,
+        });
+        self.granted = self.granted.saturating_sub(before - self.queued);
     }
 
     /// How far behind, in bytes, beyond what was granted.

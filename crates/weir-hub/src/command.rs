@@ -1,6 +1,6 @@
 //! What the outside asks of a shard.
 
-use crate::{Attach, Closed, ClosedBy, Conn, Goodbye, Message, Meter, NewConnection};
+use crate::{Attach, Closed, ClosedBy, Conn, Goodbye, Message, Meter, NewConnection, Operation};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use weir_core::{Pattern, Position, ProjectId};
 pub enum Command {
     Adopt(Arrival),
     Send { conn: Conn, bytes: Bytes, binary: bool, notify: bool },
-    SendMessages { conn: Conn, messages: Vec<Arc<Message>>, notify: bool },
+    SendMessages { conn: Conn, messages: Vec<Arc<Message>>, operation: Option<Arc<Operation>>, notify: bool },
     Attach { conn: Conn, attach: Box<Attach> },
     Detach { conn: Conn, patterns: Vec<Pattern>, done: Box<dyn FnOnce() + Send> },
+    DetachOperation { conn: Conn, id: u32, done: Box<dyn FnOnce() + Send> },
     ResumeReading(Conn),
     Close(Conn, Box<Goodbye>),
     OpenProject { project: ProjectId, at: Position, meter: Arc<Meter> },

@@ -2,7 +2,7 @@
 
 use crate::backlog::Backlog;
 use crate::websocket::Decoder;
-use crate::{ClosedBy, Dialect, Listener, Meter};
+use crate::{ClosedBy, Dialect, Listener, Meter, Operation};
 use bytes::Bytes;
 use mio::net::TcpStream;
 use std::io::{self, Write};
@@ -74,6 +74,8 @@ pub enum Covered {
     Since(u64),
     /// Subscribed one after the other.
     Each(Box<[(Pattern, u64)]>),
+    /// It has operations, and each of them hears all that it selects.
+    Operations(Box<[Arc<Operation>]>),
 }
 
 /// The state of reading.
@@ -120,6 +122,11 @@ impl Connection {
         self.owner = Owner::Known(Arc::clone(meter));
     }
 
+    /// Its operations, in the order in which they came.
+    pub fn operations(&self) -> &[Arc<Operation>] {
+        self.covered.operations()
+    }
+
     /// Takes the bytes held while reading was paused.
     pub fn take_held(&mut self) -> Bytes {
         self.inbound.as_mut().map_or_else(Bytes::new, |inbound| std::mem::take(&mut inbound.held).into())
@@ -127,11 +134,20 @@ impl Connection {
 }
 
 impl Covered {
+    /// The operations, if it is these.
+    pub fn operations(&self) -> &[Arc<Operation>] {
+        match self {
+            Self::Operations(all) => all,
+            Self::Since(_) | Self::Each(_) => &[],
+        }
+    }
+
     /// Whether an event that `patterns` select was already sent to this connection.
     pub fn includes(&self, patterns: &[Pattern], topic: &str, sequence: u64) -> bool {
         match self {
             Self::Since(since) => sequence > *since && patterns.iter().any(|p| p.matches(topic)),
             Self::Each(each) => each.iter().any(|(p, since)| sequence > *since && p.matches(topic)),
+            Self::Operations(_) => false,
         }
     }
 
@@ -141,6 +157,7 @@ impl Covered {
         let mut each: Vec<(Pattern, u64)> = match self {
             Self::Since(old) => patterns.iter().map(|pattern| (pattern.clone(), *old)).collect(),
             Self::Each(each) => each.to_vec(),
+            Self::Operations(_) => Vec::new(),
         };
         for pattern in added {
             match each.iter_mut().find(|(known, _)| known == pattern) {
@@ -163,6 +180,7 @@ impl Covered {
             Self::Each(each) => {
                 Self::Each(each.iter().filter(|(pattern, _)| !removed.contains(pattern)).cloned().collect())
             }
+            Self::Operations(all) => Self::Operations(all.clone()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::command::{Arrival, Command};
 use crate::encode::weight;
 use crate::shard::{self, Mailbox};
-use crate::{Attach, Config, Conn, Goodbye, Message, Meter, NewConnection, Stats};
+use crate::{Attach, Config, Conn, Goodbye, Message, Meter, NewConnection, Operation, Stats};
 use bytes::Bytes;
 use std::io;
 use std::num::NonZero;
@@ -79,7 +79,18 @@ impl Hub {
     /// [`Config::backlog_bytes`] and wait for the notice before the next: a connection that already holds
     /// more than that is closed as a slow consumer.
     pub fn send_messages(&self, conn: Conn, messages: Vec<Arc<Message>>, notify: bool) {
-        self.to(conn, Command::SendMessages { conn, messages, notify });
+        self.to(conn, Command::SendMessages { conn, messages, operation: None, notify });
+    }
+
+    /// Sends history in the words of an operation, attached or not yet; else as [`Hub::send_messages`].
+    pub fn send_to_operation(
+        &self,
+        conn: Conn,
+        operation: Arc<Operation>,
+        messages: Vec<Arc<Message>>,
+        notify: bool,
+    ) {
+        self.to(conn, Command::SendMessages { conn, messages, operation: Some(operation), notify });
     }
 
     /// Subscribes a connection; see [`Attach`]. `done` is dropped uncalled when the connection is gone or
@@ -92,6 +103,13 @@ impl Hub {
     /// shard's thread, or dropped when the connection is gone.
     pub fn detach(&self, conn: Conn, patterns: Vec<Pattern>, done: Box<dyn FnOnce() + Send>) {
         self.to(conn, Command::Detach { conn, patterns, done });
+    }
+
+    /// Ends an operation, wherever it stands: what is queued for it is dropped and its attach, if one waits,
+    /// forgotten. Nothing of it is sent after this but the rest of what was begun. `done` is called on the
+    /// shard's thread, or dropped when the connection is gone.
+    pub fn detach_operation(&self, conn: Conn, id: u32, done: Box<dyn FnOnce() + Send>) {
+        self.to(conn, Command::DetachOperation { conn, id, done });
     }
 
     /// Reads on after a listener said that it had enough.

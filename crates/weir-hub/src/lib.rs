@@ -13,6 +13,7 @@ mod counters;
 mod encode;
 mod hub;
 mod index;
+mod operation;
 mod project;
 mod ring;
 mod shard;
@@ -23,6 +24,7 @@ pub use api::{
     NewConnection, NotCovered, Stats,
 };
 pub use hub::Hub;
+pub use operation::{Operation, Shape};
 
 /// The parts of a pass, for the benchmark.
 #[doc(hidden)]

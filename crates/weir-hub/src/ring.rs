@@ -130,6 +130,7 @@ mod tests {
                 ws_prefix: Bytes::new(),
                 sse_prefix: Bytes::new(),
                 body: Bytes::from_static(b"{}"),
+                marks: [0; 8],
             };
             ring.push(Arc::new(message), 0, most, 1 << 20);
         }

@@ -2,8 +2,10 @@
 //! WebSocket and SSE; what is said is worded by the gateway. `subscribe.rs` has the way from history to
 //! live.
 
+mod operation;
 mod subscribe;
 
+pub use operation::{Envelope, Operation};
 pub use subscribe::{SubscribeError, Subscribed, Voice};
 
 use crate::engine::Engine;
@@ -11,6 +13,7 @@ use crate::limits::{ConnectionSlot, Gcra, Rate};
 use crate::projects::Use;
 use crate::{Caller, Error};
 use bytes::Bytes;
+use operation::Operations;
 use serde_json::json;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
@@ -33,6 +36,7 @@ pub struct Session {
     drained: Notify,
     publish_rate: Gcra,
     subscribe_rate: Gcra,
+    operations: OnceLock<Box<Operations>>,
 }
 
 struct Inner {
@@ -69,6 +73,7 @@ impl Session {
             }),
             turn: TurnMutex::new(None),
             drained: Notify::new(),
+            operations: OnceLock::new(),
         }
     }
 
@@ -107,6 +112,7 @@ impl Session {
             inner.closed = true;
             inner.slot = None;
         }
+        self.forget_operations();
         self.engine.sessions.remove(self);
         self.drained.notify_one();
     }
@@ -235,7 +241,7 @@ impl Session {
         if !lost.is_empty() {
             self.drop_patterns(lost.clone()).await?;
         }
-        Ok(lost.len())
+        Ok(lost.len() + self.end_lost(&self.caller()).await)
     }
 }
 

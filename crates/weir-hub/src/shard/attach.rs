@@ -2,29 +2,29 @@
 
 use super::Shard;
 use crate::backlog::{Backlog, What};
-use crate::connection::{Covered, NONE};
+use crate::connection::{Connection, Covered, NONE};
 use crate::encode::put_text;
-use crate::project::Group;
+use crate::project::{Group, Selection};
 use crate::ring::Entry;
-use crate::{Attach, Attached, Conn, Message, NotCovered};
+use crate::{Attach, Attached, Conn, Message, NotCovered, Operation};
 use std::sync::Arc;
 use weir_core::{Pattern, Position};
 
 impl Shard {
     pub(super) fn attach(&mut self, conn: Conn, attach: Attach) {
-        let Attach { project: id, patterns, after, preface, done } = attach;
+        let Attach { project: id, patterns, operation, after, preface, done } = attach;
         let Some(project) = self.by_id.get(&id).copied() else {
             return done(Err(NotCovered { floor: None }));
         };
         // What was published before this call belongs to the ring, and to the older subscriptions.
         self.pass(project);
         let Some(slot) = self.live_slot(conn) else { return };
-        if self.project_of(slot).is_some_and(|current| current != project) {
-            tracing::error!(project = %id, "a connection of one project was attached to another");
+        if let Some(mistake) = self.unfit(slot, project, operation.as_deref()) {
+            tracing::error!(project = %id, mistake, "a connection cannot be attached: {mistake}");
             return done(Err(NotCovered { floor: None }));
         }
         if after.is_some_and(|after| self.projects[project as usize].ring.is_behind(after)) {
-            let attach = Attach { project: id, patterns, after, preface, done };
+            let attach = Attach { project: id, patterns, operation, after, preface, done };
             self.projects[project as usize].parked.push((conn, attach));
             self.conns[slot as usize].parked = true;
             return;
@@ -37,21 +37,37 @@ impl Shard {
             return self.end_slow(slot);
         }
         self.conns[slot as usize].own(&self.projects[project as usize].meter);
-        if let Some(preface) = preface {
+        if let Some(text) = preface.map(|preface| preface(start)).filter(|text| !text.is_empty()) {
             let dialect = self.conns[slot as usize].dialect;
             let mut bytes = Vec::new();
-            put_text(&mut bytes, dialect, &preface(start));
+            put_text(&mut bytes, dialect, &text);
             let now = self.now;
             self.backlog(slot).push(What::Bytes { bytes: bytes.into(), event: None }, now);
         }
         let head = self.projects[project as usize].ring.head();
-        if self.conns[slot as usize].group == NONE {
+        if let Some(operation) = operation {
+            self.attach_operation(slot, project, patterns, operation, start);
+        } else if self.conns[slot as usize].group == NONE {
             self.attach_first(slot, project, patterns, start);
         } else {
             self.attach_more(slot, project, &patterns, start);
         }
         self.pump(slot);
         done(Ok(Attached { head }));
+    }
+
+    /// Why a subscription cannot be added to what a connection has; the engine asks for nothing of the kind.
+    fn unfit(&self, slot: u32, project: u32, operation: Option<&Operation>) -> Option<&'static str> {
+        let current = self.groups.get(self.conns[slot as usize].group as usize)?;
+        let operations = self.conns[slot as usize].operations();
+        if current.project != project {
+            return Some("it is of another project");
+        }
+        match operation {
+            Some(new) if operations.iter().any(|known| known.id == new.id) => Some("it has this operation"),
+            new if new.is_some() == operations.is_empty() => Some("it has another kind of subscriptions"),
+            _ => None,
+        }
     }
 
     /// Decides the parked attaches that the head has reached.
@@ -83,11 +99,21 @@ impl Shard {
 
     /// The first subscription: the connection is simply behind, at its start in the ring, and catches up.
     fn attach_first(&mut self, slot: u32, project: u32, patterns: Vec<Pattern>, start: Position) {
-        let group = self.join(slot, project, patterns);
         self.conns[slot as usize].covered = Covered::Since(start.sequence);
-        let group = &self.groups[group as usize];
+        self.join_plain(slot, project, patterns);
+        self.fall_back(slot, project, start);
+    }
+
+    /// Puts a connection that has just joined a group with one subscription back to its start in the ring.
+    pub(super) fn fall_back(&mut self, slot: u32, project: u32, start: Position) {
+        let conn = &self.conns[slot as usize];
+        let group = &self.groups[conn.group as usize];
         let ring = &self.projects[project as usize].ring;
-        let missed = ring.after(start.sequence).filter(|entry| group.matches(entry.message.topic.as_str()));
+        let is_missed = |entry: &&Entry| {
+            let topic = entry.message.topic.as_str();
+            group.selection.copies(topic, conn.operations()).next().is_some()
+        };
+        let missed = ring.after(start.sequence).filter(is_missed);
         let missed: u64 = missed.map(|entry| u64::from(entry.weight)).sum();
         let mark = group.total.wrapping_sub(missed);
         if missed > 0 {
@@ -100,8 +126,8 @@ impl Shard {
 
     /// Further subscriptions: what only they select is queued; from now on one group selects for all.
     fn attach_more(&mut self, slot: u32, project: u32, patterns: &[Pattern], start: Position) {
+        let old = self.patterns_of(slot);
         let conn = &self.conns[slot as usize];
-        let old = Arc::clone(&self.groups[conn.group as usize].patterns);
         let ring = &self.projects[project as usize].ring;
         let is_missed = |entry: &&Entry| {
             let topic = entry.message.topic.as_str();
@@ -112,10 +138,18 @@ impl Shard {
         let granted = missed.iter().map(|entry| entry.weight as usize).sum();
         let messages: Vec<Arc<Message>> = missed.iter().map(|entry| Arc::clone(&entry.message)).collect();
         let covered = conn.covered.extend(&old, patterns, start.sequence, ring.floor().sequence);
-        self.queue_messages(slot, messages, granted);
+        self.queue_messages(slot, messages, None, granted);
         self.conns[slot as usize].covered = covered;
         self.leave(slot);
-        self.join(slot, project, old.iter().chain(patterns).cloned().collect());
+        self.join_plain(slot, project, old.iter().chain(patterns).cloned().collect());
+    }
+
+    /// The patterns of a plain connection.
+    fn patterns_of(&self, slot: u32) -> Arc<[Pattern]> {
+        match self.groups.get(self.conns[slot as usize].group as usize).map(|group| &group.selection) {
+            Some(Selection::Plain(patterns)) => Arc::clone(patterns),
+            _ => Arc::default(),
+        }
     }
 
     pub(super) fn detach(&mut self, conn: Conn, patterns: &[Pattern], done: Box<dyn FnOnce() + Send>) {
@@ -126,13 +160,13 @@ impl Shard {
             if !self.settle(slot) {
                 return self.end_slow(slot);
             }
-            let old = Arc::clone(&self.groups[self.conns[slot as usize].group as usize].patterns);
+            let old = self.patterns_of(slot);
             let left: Vec<Pattern> = old.iter().filter(|one| !patterns.contains(one)).cloned().collect();
             let conn = &mut self.conns[slot as usize];
             conn.covered = conn.covered.without(patterns);
             self.leave(slot);
             if !left.is_empty() {
-                self.join(slot, project, left);
+                self.join_plain(slot, project, left);
             }
         }
         done();
@@ -144,28 +178,29 @@ impl Shard {
         self.groups.get(group as usize).map(|group| group.project)
     }
 
-    /// Puts a connection into the group of exactly these patterns, live from the ring's head on.
-    fn join(&mut self, slot: u32, project: u32, mut patterns: Vec<Pattern>) -> u32 {
+    fn join_plain(&mut self, slot: u32, project: u32, mut patterns: Vec<Pattern>) {
         patterns.sort_unstable();
         patterns.dedup();
+        self.join(slot, project, Selection::Plain(patterns.into()));
+    }
+
+    /// Puts a connection into the group of exactly this selection, live from the ring's head on.
+    pub(super) fn join(&mut self, slot: u32, project: u32, selection: Selection) {
         let here = &mut self.projects[project as usize];
-        let group = match here.sets.get(patterns.as_slice()) {
+        let group = match here.sets.get(&selection) {
             Some(group) => *group,
             None => {
-                let patterns: Arc<[Pattern]> = patterns.into();
                 let group = self.groups.insert(Group {
                     project,
-                    patterns: Arc::clone(&patterns),
+                    selection: selection.clone(),
                     members: Vec::new(),
                     total: 0,
                     matched: 0,
                     first: 0,
                     last: 0,
                 }) as u32;
-                for pattern in patterns.iter() {
-                    here.index.insert(pattern, group);
-                }
-                here.sets.insert(patterns, group);
+                selection.patterns().for_each(|pattern| here.index.insert(pattern, group));
+                here.sets.insert(selection, group);
                 group
             }
         };
@@ -175,10 +210,9 @@ impl Shard {
         conn.member = joined.members.len() as u32;
         joined.members.push(slot);
         if let Some(backlog) = &mut conn.backlog {
-            backlog.after = here.ring.head().sequence;
+            (backlog.after, backlog.copies) = (here.ring.head().sequence, 0);
             backlog.mark = joined.total;
         }
-        group
     }
 
     /// Takes a connection out of its group; the last one ends the group.
@@ -197,10 +231,8 @@ impl Shard {
         if group.members.is_empty() {
             let group = self.groups.remove(id as usize);
             let project = &mut self.projects[group.project as usize];
-            project.sets.remove(&group.patterns);
-            for pattern in group.patterns.iter() {
-                project.index.remove(pattern, id);
-            }
+            project.sets.remove(&group.selection);
+            group.selection.patterns().for_each(|pattern| project.index.remove(pattern, id));
         }
     }
 
@@ -208,10 +240,8 @@ impl Shard {
     /// `false` when the ring has forgotten a part of it.
     #[must_use]
     pub(super) fn settle(&mut self, slot: u32) -> bool {
-        let conn = &mut self.conns[slot as usize];
-        let (Some(backlog), Some(group)) =
-            (conn.backlog.as_deref_mut(), self.groups.get(conn.group as usize))
-        else {
+        let Connection { backlog, covered, group, .. } = &mut self.conns[slot as usize];
+        let (Some(backlog), Some(group)) = (backlog.as_deref_mut(), self.groups.get(*group as usize)) else {
             return true;
         };
         let ring = &self.projects[group.project as usize].ring;
@@ -220,23 +250,38 @@ impl Shard {
                 return false;
             }
             for entry in ring.after(backlog.after) {
-                if group.matches(entry.message.topic.as_str()) {
-                    backlog.push(What::Event(Arc::clone(&entry.message)), self.now);
+                let copies = group.selection.copies(entry.message.topic.as_str(), covered.operations());
+                let mut all = 0;
+                for operation in copies {
+                    all += 1;
+                    if all > backlog.copies {
+                        backlog.push(What::Event(Arc::clone(&entry.message), operation.cloned()), self.now);
+                    }
+                }
+                if all > 0 {
+                    backlog.copies = 0;
                 }
             }
         }
-        backlog.after = ring.head().sequence;
+        (backlog.after, backlog.copies) = (ring.head().sequence, 0);
         backlog.mark = group.total;
         true
     }
 
     /// Queues events that the engine asked for, without sending yet.
-    pub(super) fn queue_messages(&mut self, slot: u32, messages: Vec<Arc<Message>>, granted: usize) {
+    pub(super) fn queue_messages(
+        &mut self,
+        slot: u32,
+        messages: Vec<Arc<Message>>,
+        operation: Option<&Arc<Operation>>,
+        granted: usize,
+    ) {
         let now = self.now;
         if !messages.is_empty() {
             let backlog = self.backlog(slot);
             backlog.granted += granted;
-            messages.into_iter().for_each(|message| backlog.push(What::Event(message), now));
+            let event = |message| What::Event(message, operation.cloned());
+            messages.into_iter().for_each(|message| backlog.push(event(message), now));
         }
     }
 

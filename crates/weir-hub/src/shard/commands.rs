@@ -8,7 +8,7 @@ use crate::project::Project;
 use crate::ring::Ring;
 use crate::shard::close::Farewell;
 use crate::websocket::{Opcode, put_frame};
-use crate::{ClosedBy, Conn, Dialect, Goodbye, Message, Meter, NewConnection};
+use crate::{ClosedBy, Conn, Dialect, Goodbye, Message, Meter, NewConnection, Operation};
 use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -34,9 +34,12 @@ impl Shard {
         match command {
             Command::Adopt(arrival) => self.adopt(arrival),
             Command::Send { conn, bytes, binary, notify } => self.send(conn, &bytes, binary, notify),
-            Command::SendMessages { conn, messages, notify } => self.send_messages(conn, messages, notify),
+            Command::SendMessages { conn, messages, operation, notify } => {
+                self.send_messages(conn, messages, operation.as_ref(), notify);
+            }
             Command::Attach { conn, attach } => self.attach(conn, *attach),
             Command::Detach { conn, patterns, done } => self.detach(conn, &patterns, done),
+            Command::DetachOperation { conn, id, done } => self.detach_operation(conn, id, done),
             Command::ResumeReading(conn) => self.resume_reading(conn),
             Command::Close(conn, goodbye) => self.close(conn, &goodbye),
             Command::OpenProject { project, at, meter } => self.open_project(project, at, meter),
@@ -118,7 +121,13 @@ impl Shard {
         self.give_back(out);
     }
 
-    fn send_messages(&mut self, conn: Conn, messages: Vec<Arc<Message>>, notify: bool) {
+    fn send_messages(
+        &mut self,
+        conn: Conn,
+        messages: Vec<Arc<Message>>,
+        operation: Option<&Arc<Operation>>,
+        notify: bool,
+    ) {
         let Some(slot) = self.live_slot(conn) else { return };
         let limit = self.config.backlog_bytes;
         if self.conns[slot as usize].backlog.as_ref().is_some_and(|backlog| backlog.queued() > limit) {
@@ -129,7 +138,7 @@ impl Shard {
             return self.end_slow(slot);
         }
         let granted = messages.iter().map(|message| weight(message)).sum();
-        self.queue_messages(slot, messages, granted);
+        self.queue_messages(slot, messages, operation, granted);
         if notify {
             self.queue_notice(slot);
         }

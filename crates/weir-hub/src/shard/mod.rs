@@ -4,6 +4,7 @@
 mod attach;
 mod close;
 mod commands;
+mod operations;
 mod pass;
 mod pump;
 mod read;
@@ -91,6 +92,8 @@ pub struct Shard {
     read_buffer: Vec<u8>,
     write_buffer: Vec<u8>,
     parts: Vec<Part>,
+    /// What a shape rendered.
+    rendered: Vec<u8>,
     pass: Pass,
 }
 
@@ -129,6 +132,7 @@ pub fn spawn(number: u16, config: Arc<Config>) -> io::Result<(Mailbox, JoinHandl
         read_buffer: vec![0; READ_BYTES],
         write_buffer: Vec::new(),
         parts: Vec::new(),
+        rendered: Vec::new(),
         pass: Pass::default(),
     };
     let thread = thread::Builder::new().name(format!("hub-{number}")).spawn(move || {

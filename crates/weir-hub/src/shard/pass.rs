@@ -4,7 +4,9 @@ use super::Shard;
 use crate::backlog::{Backlog, What};
 use crate::connection::Connection;
 use crate::counters::Counters;
-use crate::encode::{put_event, weight};
+use crate::encode::{put_enclosed, put_event, weight};
+use crate::operation::{Operation, Want};
+use crate::project::Selection;
 use crate::{Dialect, Message, Meter};
 use bytes::Bytes;
 use std::collections::BinaryHeap;
@@ -23,7 +25,7 @@ const SLICE_PAIRS: usize = 1 << 18;
 #[derive(Default)]
 pub(super) struct Pass {
     slice: Vec<Arc<Message>>,
-    /// Which message is for which group, in the order of the messages.
+    /// Which message is for which group, once for each copy, in the order of the messages.
     pairs: Vec<(u32, u32)>,
     /// The groups that occur in `pairs`.
     touched: Vec<u32>,
@@ -31,6 +33,7 @@ pub(super) struct Pass {
     sets: Vec<u32>,
     /// The joined events of the last set, for each dialect.
     joined: [Joined; 2],
+    rendered: Rendered,
     slow: Vec<u32>,
     gone: Vec<u32>,
 }
@@ -51,16 +54,52 @@ impl Joined {
         }
     }
 
+    /// The same for one connection with operations.
+    fn enclose(&mut self, dialect: Dialect, operations: &[Arc<Operation>], rendered: &Rendered) {
+        self.clear();
+        let mut start = 0;
+        for (operation, end) in &rendered.copies {
+            let middle = &rendered.bytes[start..*end];
+            put_enclosed(&mut self.bytes, dialect, &operations[*operation], middle);
+            self.ends.push(self.bytes.len());
+            start = *end;
+        }
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
     }
 }
 
+/// Events as the shapes of a group with operations show them: the same for all its members.
+#[derive(Default)]
+struct Rendered {
+    bytes: Vec<u8>,
+    /// Which operation each copy is for, and where it ends.
+    copies: Vec<(usize, usize)>,
+}
+
+impl Rendered {
+    fn fill(&mut self, wants: &[Want], run: &Run<'_>) {
+        self.bytes.clear();
+        self.copies.clear();
+        for numbers in run.set.chunk_by(|one, next| one == next) {
+            let message = &run.slice[numbers[0] as usize];
+            for (operation, want) in wants.iter().enumerate() {
+                if want.matches(message.topic.as_str()) {
+                    want.shape.render(message, &mut self.bytes);
+                    self.copies.push((operation, self.bytes.len()));
+                }
+            }
+        }
+    }
+}
+
 /// What is sent to one group.
 struct Run<'a> {
     slice: &'a [Arc<Message>],
-    /// Which of the slice.
+    /// Which of the slice, one after the other; more than once if there are more copies.
     set: &'a [u32],
     /// The ring's head before the slice.
     before: u64,
@@ -70,7 +109,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The weight of the first `count` messages of the set.
+    /// The weight of the first `count` copies of the set.
     fn weight_of(&self, count: usize) -> u64 {
         self.set[..count].iter().map(|number| weight(&self.slice[*number as usize]) as u64).sum()
     }
@@ -96,10 +135,15 @@ impl Run<'_> {
         sent.event_bytes += whole_bytes as u64;
         // The rest of an event that was cut is kept; what follows on it will come from the ring.
         let started = whole + usize::from(whole_bytes < written);
-        let after = self.set[..started].last();
+        let (begun, rest) = self.set.split_at(started);
+        // Of a message with more copies to come, those that were begun are remembered.
+        let cut = rest.first().filter(|next| begun.last() == Some(*next));
+        let copies = begun.iter().rev().take_while(|number| Some(*number) == cut).count();
+        let after = begun[..started - copies].last();
         let after = after.map_or(self.before, |number| self.slice[*number as usize].position.sequence);
         let mark = self.total.wrapping_add(self.weight_of(started));
         let mut backlog = Box::new(Backlog::new(after, mark, self.now));
+        backlog.copies = copies as u32;
         if started > whole {
             let end = joined.ends[whole];
             let bytes = Bytes::copy_from_slice(&joined.bytes[written..end]);
@@ -158,8 +202,8 @@ impl Shard {
         let mut pass = std::mem::take(&mut self.pass);
         let mut bytes = 0;
         for message in pending.iter().flat_map(|(messages, _)| messages.iter()) {
-            bytes += weight(message);
-            self.take_in(project, message, &mut pass);
+            let copies = self.take_in(project, message, &mut pass);
+            bytes += weight(message) * copies as usize;
             let full = pass.slice.len() >= SLICE_MESSAGES.min(self.config.ring_messages)
                 || bytes >= SLICE_BYTES.min(self.config.ring_bytes / 2)
                 || pass.pairs.len() >= SLICE_PAIRS;
@@ -179,16 +223,17 @@ impl Shard {
         self.release_parked(project);
     }
 
-    /// Finds the groups of a message.
-    fn take_in(&mut self, project: u32, message: &Arc<Message>, pass: &mut Pass) {
+    /// Finds the groups of a message; returns the most copies that one connection gets, at least one.
+    fn take_in(&mut self, project: u32, message: &Arc<Message>, pass: &mut Pass) -> u32 {
         let here = &self.projects[project as usize];
         let last = pass.slice.last().map_or_else(|| here.ring.head(), |last| last.position);
         if message.position.epoch != last.epoch || message.position.sequence <= last.sequence {
             let position = message.position;
             tracing::warn!(project = %here.id, ?position, ?last, "a message that does not follow is ignored");
-            return;
+            return 1;
         }
         let number = pass.slice.len() as u32;
+        let mut most = 1;
         let groups = &mut self.groups;
         here.index.route(message.topic.as_str(), |id| {
             let group = &mut groups[id as usize];
@@ -198,11 +243,14 @@ impl Shard {
             if group.matched == 0 {
                 pass.touched.push(id);
             }
+            let copies = group.copies(message.topic.as_str());
+            most = most.max(copies);
             group.last = number + 1;
-            group.matched += 1;
-            pass.pairs.push((id, number));
+            group.matched += copies;
+            pass.pairs.extend(std::iter::repeat_n((id, number), copies as usize));
         });
         pass.slice.push(Arc::clone(message));
+        most
     }
 
     /// Puts a slice into the ring and sends it to everybody it is for.
@@ -222,11 +270,18 @@ impl Shard {
             let first = group.first as usize;
             let set = &pass.sets[first..first + group.matched as usize];
             (group.matched, group.last) = (0, 0);
-            if set != previous {
-                pass.joined.iter_mut().for_each(Joined::clear);
-                previous = set;
-            }
             let run = Run { slice: &pass.slice, set, before, total: group.total, now: self.now };
+            let is_plain = match &group.selection {
+                Selection::Plain(_) => true,
+                Selection::Operations(wants) => {
+                    pass.rendered.fill(wants, &run);
+                    false
+                }
+            };
+            if set != previous || !is_plain {
+                pass.joined.iter_mut().for_each(Joined::clear);
+                previous = if is_plain { set } else { &[] };
+            }
             group.total = group.total.wrapping_add(run.weight_of(set.len()));
             let mut sent = Sent::default();
             for member in &group.members {
@@ -242,7 +297,9 @@ impl Shard {
                     continue;
                 }
                 let joined = &mut pass.joined[usize::from(conn.dialect == Dialect::Sse)];
-                if joined.bytes.is_empty() {
+                if !is_plain {
+                    joined.enclose(conn.dialect, conn.operations(), &pass.rendered);
+                } else if joined.bytes.is_empty() {
                     joined.fill(conn.dialect, &run);
                 }
                 match run.send(conn, joined, &mut sent) {

@@ -3,10 +3,10 @@
 use super::Shard;
 use crate::backlog::{Backlog, What};
 use crate::connection::{Connection, Phase};
-use crate::encode::put_event;
+use crate::encode::{put_enclosed, put_event};
 use crate::project::Group;
 use crate::ring::Ring;
-use crate::{Dialect, Message};
+use crate::{Dialect, Message, Operation};
 use bytes::{Buf, Bytes};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,8 +30,8 @@ pub(super) struct Part {
 enum Source {
     /// The front of the queue.
     Queue,
-    /// A ring entry: its sequence and weight.
-    Ring(u64, u32),
+    /// A copy of a ring entry.
+    Ring { sequence: u64, weight: u32, is_last: bool },
 }
 
 /// What became of a turn.
@@ -91,33 +91,42 @@ impl Shard {
 
     /// Gives a connection that is behind one turn of writing.
     pub(super) fn pump(&mut self, slot: u32) {
-        let conn = &mut self.conns[slot as usize];
-        let Some(backlog) = conn.backlog.as_deref_mut() else { return };
+        let conn = &self.conns[slot as usize];
+        let Some(backlog) = conn.backlog.as_deref() else { return };
         let group = self.groups.get(conn.group as usize);
         let source = group.map(|group| (group, &self.projects[group.project as usize].ring));
-        let mut buffer = std::mem::take(&mut self.write_buffer);
-        buffer.clear();
-        self.parts.clear();
-        fill_from_queue(&mut buffer, &mut self.parts, backlog, conn.dialect);
+        let mut turn = Turn {
+            buffer: std::mem::take(&mut self.write_buffer),
+            parts: std::mem::take(&mut self.parts),
+            rendered: &mut self.rendered,
+            dialect: conn.dialect,
+        };
+        turn.buffer.clear();
+        turn.parts.clear();
+        turn.fill_from_queue(backlog);
         let mut scanned = backlog.after;
-        let queue_taken = self.parts.len() == backlog.chunks().count();
+        let queue_taken = turn.parts.len() == backlog.chunks().count();
         if let Some((group, ring)) = source.filter(|_| queue_taken) {
             if backlog.mark == group.total {
                 scanned = ring.head().sequence;
             } else if backlog.after < ring.floor().sequence {
+                let Turn { buffer, .. } = turn;
                 self.give_back(buffer);
                 return self.end_slow(slot);
             } else {
-                scanned = fill_from_ring(&mut buffer, &mut self.parts, group, ring, scanned, conn.dialect);
+                scanned = turn.fill_from_ring(conn.operations(), group, ring, backlog);
             }
         }
+        let Turn { buffer, parts, .. } = turn;
         let written = if buffer.is_empty() { Ok(0) } else { conn.write(&buffer) };
         let Ok(sent) = written else {
             self.give_back(buffer);
             return self.remove(slot);
         };
+        let conn = &mut self.conns[slot as usize];
         let Some(backlog) = conn.backlog.as_deref_mut() else { return };
-        let progress = account(backlog, &self.parts, &buffer, sent);
+        let progress = account(backlog, &parts, &buffer, sent);
+        self.parts = parts;
         if progress.cut.is_none() && queue_taken {
             backlog.after = scanned;
         }
@@ -179,51 +188,79 @@ impl Connection {
     }
 }
 
-fn fill_from_queue(buffer: &mut Vec<u8>, parts: &mut Vec<Part>, backlog: &Backlog, dialect: Dialect) {
-    for chunk in backlog.chunks() {
-        if buffer.len() >= TURN_BYTES {
-            return;
-        }
-        let start = buffer.len();
-        let whole = match &chunk.what {
-            What::Bytes { bytes, .. } => {
-                buffer.extend_from_slice(&bytes[..bytes.len().min(TURN_BYTES - start)]);
-                bytes.len()
-            }
-            What::Event(message) => put_whole(buffer, dialect, message),
-            What::Notice => 0,
-        };
-        parts.push(Part { end: buffer.len(), whole, at: chunk.at, source: Source::Queue });
-    }
-}
-
-/// Returns the sequence up to which everything for the group is in the buffer.
-fn fill_from_ring(
-    buffer: &mut Vec<u8>,
-    parts: &mut Vec<Part>,
-    group: &Group,
-    ring: &Ring,
-    mut scanned: u64,
+/// What a connection is to write in a turn.
+struct Turn<'a> {
+    buffer: Vec<u8>,
+    parts: Vec<Part>,
+    /// For what shapes render.
+    rendered: &'a mut Vec<u8>,
     dialect: Dialect,
-) -> u64 {
-    for entry in ring.after(scanned) {
-        if buffer.len() >= TURN_BYTES {
-            break;
-        }
-        scanned = entry.sequence();
-        if group.matches(entry.message.topic.as_str()) {
-            let whole = put_whole(buffer, dialect, &entry.message);
-            let source = Source::Ring(scanned, entry.weight);
-            parts.push(Part { end: buffer.len(), whole, at: entry.at, source });
-        }
-    }
-    scanned
 }
 
-fn put_whole(buffer: &mut Vec<u8>, dialect: Dialect, message: &Message) -> usize {
-    let start = buffer.len();
-    put_event(buffer, dialect, message);
-    buffer.len() - start
+impl Turn<'_> {
+    fn is_full(&self) -> bool {
+        self.buffer.len() >= TURN_BYTES
+    }
+
+    fn fill_from_queue(&mut self, backlog: &Backlog) {
+        for chunk in backlog.chunks() {
+            if self.is_full() {
+                return;
+            }
+            let start = self.buffer.len();
+            let whole = match &chunk.what {
+                What::Bytes { bytes, .. } => {
+                    self.buffer.extend_from_slice(&bytes[..bytes.len().min(TURN_BYTES - start)]);
+                    bytes.len()
+                }
+                What::Event(message, operation) => self.put_whole(message, operation.as_deref()),
+                What::Notice => 0,
+            };
+            self.parts.push(Part { end: self.buffer.len(), whole, at: chunk.at, source: Source::Queue });
+        }
+    }
+
+    /// Returns the sequence up to which everything for the connection is in the buffer.
+    fn fill_from_ring(
+        &mut self,
+        operations: &[Arc<Operation>],
+        group: &Group,
+        ring: &Ring,
+        backlog: &Backlog,
+    ) -> u64 {
+        let (mut scanned, mut sent) = (backlog.after, backlog.copies as usize);
+        for entry in ring.after(scanned) {
+            let topic = entry.message.topic.as_str();
+            let mut copies = group.selection.copies(topic, operations).skip(sent).peekable();
+            if copies.peek().is_some() {
+                sent = 0;
+            }
+            while let Some(operation) = copies.next() {
+                if self.is_full() {
+                    return scanned;
+                }
+                let whole = self.put_whole(&entry.message, operation.map(|operation| &**operation));
+                let (sequence, is_last) = (entry.sequence(), copies.peek().is_none());
+                let source = Source::Ring { sequence, weight: entry.weight, is_last };
+                self.parts.push(Part { end: self.buffer.len(), whole, at: entry.at, source });
+            }
+            scanned = entry.sequence();
+        }
+        scanned
+    }
+
+    fn put_whole(&mut self, message: &Message, operation: Option<&Operation>) -> usize {
+        let start = self.buffer.len();
+        match operation {
+            None => put_event(&mut self.buffer, self.dialect, message),
+            Some(operation) => {
+                self.rendered.clear();
+                operation.shape.render(message, self.rendered);
+                put_enclosed(&mut self.buffer, self.dialect, operation, self.rendered);
+            }
+        }
+        self.buffer.len() - start
+    }
 }
 
 /// Takes what was sent off the backlog; the rest of a part that was cut becomes the front of the queue.
@@ -241,8 +278,11 @@ fn account(backlog: &mut Backlog, parts: &[Part], buffer: &[u8], sent: usize) ->
         }
         let popped = match part.source {
             Source::Queue => backlog.pop(),
-            Source::Ring(sequence, weight) => {
-                backlog.after = sequence;
+            Source::Ring { sequence, weight, is_last } => {
+                match is_last {
+                    true => (backlog.after, backlog.copies) = (sequence, 0),
+                    false => backlog.copies += 1,
+                }
                 backlog.mark = backlog.mark.wrapping_add(u64::from(weight));
                 None
             }

@@ -200,6 +200,7 @@ pub fn message(sequence: u64, topic: &str, size: usize) -> Arc<Message> {
         ws_prefix: Bytes::from_static(b"e"),
         sse_prefix: Bytes::from_static(b"data: e"),
         body: format!("{sequence}:{topic}:{}", "x".repeat(size)).into(),
+        marks: [0; 8],
     })
 }
 
@@ -300,6 +301,7 @@ impl World {
         let attach = Attach {
             project: self.project,
             patterns: patterns(topics),
+            operation: None,
             after,
             preface,
             done: Box::new(move |outcome| {
