@@ -41,10 +41,14 @@ pub enum AccessChangeKind {
     SigningKeyCreated,
     /// A signing key was revoked.
     SigningKeyRevoked,
+    /// A project got a topic schema, or a new version of one.
+    SchemaSet,
+    /// A topic schema was removed.
+    SchemaRemoved,
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::TenantStatus,
         Self::TenantPlan,
         Self::TenantPlacement,
@@ -52,6 +56,8 @@ impl AccessChangeKind {
         Self::KeyRevoked,
         Self::SigningKeyCreated,
         Self::SigningKeyRevoked,
+        Self::SchemaSet,
+        Self::SchemaRemoved,
     ];
 
     /// The name, also the action of the audit entry.
@@ -65,6 +71,8 @@ impl AccessChangeKind {
             Self::KeyRevoked => "key.revoke",
             Self::SigningKeyCreated => "signing_key.create",
             Self::SigningKeyRevoked => "signing_key.revoke",
+            Self::SchemaSet => "schema.set",
+            Self::SchemaRemoved => "schema.remove",
         }
     }
 
@@ -85,7 +93,7 @@ pub struct AccessChange {
     pub at: Timestamp,
     /// What changed.
     pub kind: AccessChangeKind,
-    /// The id of the thing that changed: `ten_…`, `key_…` or `sig_…`.
+    /// The id of the thing that changed: `ten_…`, `key_…`, `sig_…`; `prj_…` for a schema.
     pub subject: String,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! May depend on `weir-core` and a database; knows no protocol and no event. Start reading at
 //! [`Store`], then the trait of the noun you need: [`Tenants`], [`Keys`], [`Directory`], [`Tickets`],
-//! [`Usage`], [`Audit`], [`Idempotency`]. Everything behind them is in `sql/`, written once for both databases.
+//! [`Schemas`], [`Usage`], [`Audit`], [`Idempotency`]. Everything behind them is in `sql/`, written once for both databases.
 
 mod access;
 pub mod audit;
@@ -15,6 +15,7 @@ mod keys;
 mod page;
 #[cfg(any(test, feature = "testing"))]
 pub mod postgres_server;
+mod schemas;
 pub mod seal;
 mod signing;
 mod sql;
@@ -30,6 +31,7 @@ pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 pub use keys::{ApiKey, Keys, NewKey};
 pub use page::{After, MAX_PAGE, Page};
+pub use schemas::{NewSchema, SchemaRoom, SchemaSet, Schemas, TopicSchema};
 pub use signing::{
     MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,
     TopicTemplates,

@@ -1,7 +1,7 @@
 //! The store as the rest of the program holds it.
 
 use crate::sql::{self, Sql};
-use crate::{Audit, Directory, Idempotency, Keys, Reply, StoreError, Tenants, Tickets, Usage};
+use crate::{Audit, Directory, Idempotency, Keys, Reply, Schemas, StoreError, Tenants, Tickets, Usage};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_core::RootSecret;
@@ -39,6 +39,8 @@ pub struct Store {
     pub keys: Arc<dyn Keys>,
     /// What crosses tenants.
     pub directory: Arc<dyn Directory>,
+    /// Topic schemas.
+    pub schemas: Arc<dyn Schemas>,
     /// One-use tickets.
     pub tickets: Arc<dyn Tickets>,
     /// Usage counters.
@@ -62,6 +64,7 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         tenants: sql.clone(),
         keys: sql.clone(),
         directory: sql.clone(),
+        schemas: sql.clone(),
         tickets: sql.clone(),
         usage: sql.clone(),
         audit: sql.clone(),

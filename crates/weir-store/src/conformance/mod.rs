@@ -7,6 +7,7 @@ mod keys;
 mod opening;
 mod outage;
 mod place;
+mod schemas;
 mod tenants;
 mod tickets;
 mod usage;
@@ -60,6 +61,10 @@ macro_rules! on {
             access::every_change_is_announced,
             access::a_reader_of_changes_misses_none,
             access::mixed_changes_do_not_deadlock,
+            schemas::versions_are_counted_and_kept,
+            schemas::have_room_up_to_the_limit,
+            schemas::of_others_are_out_of_reach,
+            schemas::races_lose_nothing,
             tickets::are_redeemed_once,
             tickets::twenty_at_once_redeem_one,
             tickets::expired_ones_are_refused_and_purged,

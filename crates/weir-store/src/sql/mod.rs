@@ -12,6 +12,7 @@ mod database;
 mod directory;
 mod idempotency;
 mod keys;
+mod schemas;
 mod signing;
 mod tenants;
 mod tickets;

@@ -8,7 +8,9 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
-use weir_core::{KeyId, NodeId, PlanName, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp, UserId};
+use weir_core::{
+    KeyId, NodeId, Pattern, PlanName, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp, UserId,
+};
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
 #[derive(Debug)]
@@ -102,6 +104,7 @@ mapped! {
     SigningKeyId as Uuid: SigningKeyId::uuid, |uuid| Some(SigningKeyId::from_uuid(uuid));
     UserId as Uuid: UserId::uuid, |uuid| Some(UserId::from_uuid(uuid));
     NodeId as Uuid: NodeId::uuid, |uuid| Some(NodeId::from_uuid(uuid));
+    Pattern as String: |pattern| pattern.as_str().into(), |text| text.parse().ok();
     PlanName as String: |plan| plan.as_str().into(), |text| text.parse().ok();
     Scopes as String: |scopes| scopes.to_string(), |text| text.parse().ok();
     TenantStatus as String: |status| status.as_str().into(), |text| TenantStatus::parse(&text);
