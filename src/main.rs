@@ -53,6 +53,8 @@ enum Command {
     Openapi,
     /// Print the error codes as Markdown.
     Errors,
+    /// Print who may do what as Markdown.
+    Permissions,
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -87,6 +89,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => command::doctor::run(config, &args),
         Command::Bench(args) => command::block_on(bench::run(args)),
         Command::Openapi => command::print(&weir_gateway::openapi::json()),
+        Command::Permissions => command::print(&command::permissions::markdown()),
         Command::Errors => command::print(&command::errors::markdown()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "weir", &mut std::io::stdout());

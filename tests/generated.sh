@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 files() {
   echo "docs/openapi.json openapi"
   echo "docs/errors.md errors"
+  echo "docs/permissions.md permissions"
 }
 
 # The same selection of packages and features as `cargo test --workspace`, so nothing is built twice.

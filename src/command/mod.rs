@@ -3,6 +3,7 @@
 
 pub mod doctor;
 pub mod errors;
+pub mod permissions;
 pub mod serve;
 pub mod setup;
 

@@ -73,7 +73,7 @@ pub struct Engine {
     pub(crate) sessions: Sessions,
     connections: Connections,
     admission: Gcra,
-    store: Store,
+    pub(crate) store: Store,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,

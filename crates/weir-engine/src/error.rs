@@ -105,7 +105,12 @@ impl From<StoreError> for Error {
                 &error,
             );
         }
-        Self::internal(&error)
+        match error {
+            StoreError::NotFound(what) => Self::not_found(what),
+            StoreError::Conflict(_) => Self::new(Code::Conflict, sentence(&error)),
+            StoreError::Invalid(_) => Self::new(Code::InvalidRequest, sentence(&error)),
+            _ => Self::internal(&error),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! `session.rs` → `resume.rs` → the hub.
 
 pub mod access;
+pub mod admin;
 mod encode;
 mod engine;
 mod error;
@@ -17,7 +18,7 @@ mod resume;
 mod session;
 mod sessions;
 
-pub use access::{Caller, Claims, Credentials, Grant, Ticket, Who};
+pub use access::{Caller, Claims, Credentials, Grant, Principal, Reach, Ticket, Who};
 pub use encode::{Fields, event_json};
 pub use engine::{Engine, EngineHealth, Parts, Settings};
 pub use error::Error;
@@ -25,3 +26,6 @@ pub use publish::Published;
 pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
 pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};
+
+// What administration answers with; the gateway does not name the store.
+pub use weir_store::{After, ApiKey, Overrides, Page, Project, Tenant, TenantStatus};

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::sync::Arc;
 use weir_core::{Code, RequestId};
+use weir_engine::limits::Decision;
 use weir_engine::{Caller, Error};
 
 /// The request's id: the client's, where it gave a usable one, or ours.
@@ -50,7 +51,16 @@ impl Authenticated {
 
 /// Takes units of the caller's rate and notes what to tell it.
 pub(crate) fn take(caller: &Caller, units: u32, headers: Option<&RateHeaders>) -> Result<(), Error> {
-    let Some(decision) = caller.take(units) else { return Ok(()) };
+    charge(caller.take(units), units, headers)
+}
+
+/// Notes what a limiter said about `units`, and refuses what it refused.
+pub(crate) fn charge(
+    decision: Option<Decision>,
+    units: u32,
+    headers: Option<&RateHeaders>,
+) -> Result<(), Error> {
+    let Some(decision) = decision else { return Ok(()) };
     if let Some(headers) = headers {
         headers.note(decision);
     }

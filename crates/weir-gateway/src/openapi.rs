@@ -1,5 +1,6 @@
 //! The OpenAPI document, generated from the handlers.
 
+use crate::rest::admin::{keys, projects, tenants};
 use crate::rest::{events, replay, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
@@ -14,8 +15,12 @@ use weir_core::Code;
         description = "Publish, keep, deliver and resume events. WebSocket (`/ws`) and SSE (`/sse`) are described in docs/protocol.md.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(events::publish, events::publish_batch, replay::replay, topics::list, tickets::create),
-    tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections")),
+    paths(events::publish, events::publish_batch, replay::replay, topics::list, tickets::create,
+        tenants::list, tenants::create, tenants::read, tenants::change, tenants::suspend, tenants::resume,
+        projects::list, projects::create, projects::read,
+        keys::list, keys::create, keys::read, keys::rotate, keys::revoke),
+    tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
+        (name = "admin", description = "Tenants, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Schemes)
 )]

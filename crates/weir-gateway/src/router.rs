@@ -1,7 +1,7 @@
 //! Which path leads where. The API is mounted twice, under `/v1` and at the root.
 
 use crate::error::Failure;
-use crate::rest::{events, replay, tickets, topics};
+use crate::rest::{admin, events, replay, tickets, topics};
 use crate::state::Gateway;
 use crate::{middleware, ops, pages, sse, ws};
 use axum::Router;
@@ -26,6 +26,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/events/batch", post(events::publish_batch))
         .route("/topics", get(topics::list).layer(compression()))
         .route("/tickets", post(tickets::create))
+        .nest("/admin", admin::routes().layer(compression()))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::over_hyper));
     let console = gateway.settings.console;

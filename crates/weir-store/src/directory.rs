@@ -65,6 +65,9 @@ pub trait Directory: Send + Sync {
     /// The same as for a key, for a caller whose tenant and project are known already (a redeemed ticket).
     fn access(&self, tenant: TenantId, project: ProjectId) -> Reply<'_, Option<Access>>;
 
+    /// The project with this id, whosever it is.
+    fn project(&self, project: ProjectId) -> Reply<'_, Option<Project>>;
+
     /// All tenants.
     fn tenants(&self, page: After<TenantId>) -> Reply<'_, Page<Tenant>>;
 

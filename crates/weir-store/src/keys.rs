@@ -57,8 +57,13 @@ pub trait Keys: Send + Sync {
     /// Reads an API key of the tenant, revoked or not.
     fn get(&self, tenant: TenantId, key: KeyId) -> Reply<'_, ApiKey>;
 
-    /// The API keys of a project, revoked ones included.
-    fn list(&self, tenant: TenantId, project: ProjectId, page: After<KeyId>) -> Reply<'_, Page<ApiKey>>;
+    /// The API keys of a project or of the whole tenant, revoked ones included.
+    fn list(
+        &self,
+        tenant: TenantId,
+        project: Option<ProjectId>,
+        page: After<KeyId>,
+    ) -> Reply<'_, Page<ApiKey>>;
 
     /// Puts a new key in the place of `key`: same project, name, scopes and limit, no expiry. The old one
     /// works for `grace` longer (or until it would have expired). Returns the new key. `Conflict` when the old one

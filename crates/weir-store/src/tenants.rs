@@ -135,6 +135,9 @@ pub trait Tenants: Send + Sync {
     /// Reads a tenant.
     fn get(&self, tenant: TenantId) -> Reply<'_, Tenant>;
 
+    /// Gives the tenant another name. `Conflict` when it is taken.
+    fn rename(&self, tenant: TenantId, name: String, by: By) -> Reply<'_, Tenant>;
+
     /// Suspends, resumes, or marks how it stands with its bills.
     fn set_status(
         &self,

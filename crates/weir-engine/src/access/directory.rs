@@ -2,7 +2,7 @@
 
 use super::freshness::Freshness;
 use super::ticket::{self, Stands, Ticket};
-use super::{Caller, Claims, Credentials, Grant, Who, token};
+use super::{Caller, Claims, Credentials, Grant, Principal, Reach, Who, token};
 use crate::Error;
 use crate::engine::{Engine, Settings};
 use crate::limits::{Gcra, Rate};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use weir_core::key::{KeyHasher, PresentedKey};
-use weir_core::{Clock, Code, KeyId, Limits, RootSecret, SigningKeyId, TenantId, Timestamp};
+use weir_core::{Clock, Code, KeyId, Limits, Permissions, RootSecret, SigningKeyId, TenantId, Timestamp};
 use weir_log::Place;
 use weir_store::seal::Sealer;
 use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, SigningMaterial, Store, TenantStatus};
@@ -63,7 +63,7 @@ pub(crate) struct Access {
     signers: Cache<SigningKeyId, Arc<Known<KnownSigner>>>,
     pub(super) freshness: Freshness,
     /// The last change that was applied here.
-    pub(super) seen: AtomicI64,
+    pub(crate) seen: AtomicI64,
     /// The last change of each tenant that had one lately.
     pub(super) changed: DashMap<TenantId, (i64, Instant)>,
     /// Limiters in use, and those used a moment ago.
@@ -132,16 +132,28 @@ impl Access {
     }
 
     async fn by_key(&self, text: &str) -> Result<Arc<Caller>, Error> {
+        let known = self.verified_key(text).await?;
+        self.admit_key(known.found.as_ref().ok_or_else(unknown_key)?)
+    }
+
+    /// The key that this text is, if its secret fits.
+    async fn verified_key(&self, text: &str) -> Result<Arc<Known<KnownKey>>, Error> {
         let presented = PresentedKey::parse(text).ok_or_else(unknown_key)?;
         let known = self.key(presented.id).await?;
         let key = known.found.as_ref().ok_or_else(unknown_key)?;
         if !self.hasher.verify(&presented, &key.hash) {
             return Err(unknown_key());
         }
-        self.admit_key(key)
+        Ok(known)
     }
 
     fn admit_key(&self, key: &KnownKey) -> Result<Arc<Caller>, Error> {
+        self.in_force(key)?;
+        not_suspended(key.suspended.as_deref())?;
+        Ok(Arc::clone(&key.caller))
+    }
+
+    fn in_force(&self, key: &KnownKey) -> Result<(), Error> {
         let now = self.clock.now();
         if key.revoked_at.is_some_and(|at| at <= now) {
             return Err(unknown_key());
@@ -150,8 +162,30 @@ impl Access {
             return Err(Error::new(Code::ExpiredApiKey, "The API key has expired: use a new one.")
                 .with(json!({ "expired_at": at })));
         }
-        not_suspended(key.suspended.as_deref())?;
-        Ok(Arc::clone(&key.caller))
+        Ok(())
+    }
+
+    async fn principal(&self, credentials: Credentials) -> Result<Arc<Principal>, Error> {
+        self.require_fresh()?;
+        let Credentials::ApiKey(text) = credentials else { return Err(administers_nothing()) };
+        let known = self.verified_key(text.expose()).await?;
+        let key = known.found.as_ref().ok_or_else(unknown_key)?;
+        self.in_force(key)?;
+        let Grant::Scopes(scopes) = key.caller.grant else { return Err(administers_nothing()) };
+        Ok(Arc::new(Principal {
+            who: key.caller.who.clone(),
+            reach: Reach::Tenant(key.caller.place.tenant),
+            permissions: Permissions::of_scopes(scopes),
+            scopes,
+            project: Some(key.caller.place.project),
+            suspended: key.suspended.clone(),
+            rate: Arc::clone(&key.caller.rate),
+        }))
+    }
+
+    /// How a key's secret is kept.
+    pub(crate) fn hash_key(&self, key: &PresentedKey<'_>) -> weir_core::key::KeyHash {
+        self.hasher.hash(key)
     }
 
     async fn by_token(&self, text: &str) -> Result<Arc<Caller>, Error> {
@@ -340,6 +374,13 @@ fn unknown_key() -> Error {
     Error::new(Code::InvalidApiKey, "The API key is not valid: it is malformed, unknown or revoked.")
 }
 
+fn administers_nothing() -> Error {
+    Error::new(
+        Code::InsufficientScope,
+        "Administration takes an API key with an admin scope, or a member who signed in; client tokens and tickets administer nothing.",
+    )
+}
+
 fn unknown_signer() -> Error {
     Error::new(Code::InvalidToken, "The token's signing key (`kid`) is unknown or revoked.")
 }
@@ -352,6 +393,14 @@ impl Engine {
     /// `DATABASE_UNAVAILABLE`.
     pub async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
         self.access.authenticate(credentials).await
+    }
+
+    /// Finds out who wants to administer. A suspended tenant's people are let in: to look, and to pay.
+    ///
+    /// # Errors
+    /// As [`Engine::authenticate`], `TENANT_SUSPENDED` excepted; `INSUFFICIENT_SCOPE` for credentials that never administer.
+    pub async fn principal(&self, credentials: Credentials) -> Result<Arc<Principal>, Error> {
+        self.access.principal(credentials).await
     }
 
     /// Makes a ticket that stands for the caller's credentials.

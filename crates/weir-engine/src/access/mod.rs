@@ -5,12 +5,14 @@ mod caller;
 mod credentials;
 mod directory;
 mod freshness;
+mod principal;
 mod ticket;
 mod token;
 mod watch;
 
 pub use caller::{Caller, Claims, Grant, Who};
 pub use credentials::Credentials;
+pub use principal::{Principal, Reach};
 pub use ticket::Ticket;
 
 pub(crate) use directory::Access;

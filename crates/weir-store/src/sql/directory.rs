@@ -6,7 +6,7 @@ use super::value::{Row, args};
 use super::{Sql, access, keys, signing, tenants};
 use crate::{
     Access, AccessChange, AccessChangeKind, After, ApiKey, Bootstrap, Bootstrapped, By, Credential,
-    Directory, MAX_KEY_SETS, MAX_PAGE, NewSigningKey, NewTenant, Overrides, Page, Reply, SigningKey,
+    Directory, MAX_KEY_SETS, MAX_PAGE, NewSigningKey, NewTenant, Overrides, Page, Project, Reply, SigningKey,
     StoreError, Tenant, TenantStatus,
 };
 use uuid::Uuid;
@@ -126,6 +126,14 @@ impl Directory for Sql {
         self.call(async move {
             let row = self.database.fetch_optional(Scope::Operator, ACCESS, args![tenant, project]).await?;
             row.as_ref().map(access_of).transpose()
+        })
+    }
+
+    fn project(&self, project: ProjectId) -> Reply<'_, Option<Project>> {
+        const FIND: &str = concat!("SELECT ", project_columns!(""), " FROM projects WHERE id = $1");
+        self.call(async move {
+            let row = self.database.fetch_optional(Scope::Operator, FIND, args![project]).await?;
+            row.as_ref().map(tenants::project).transpose()
         })
     }
 

@@ -118,7 +118,12 @@ impl Keys for Sql {
         })
     }
 
-    fn list(&self, tenant: TenantId, project: ProjectId, page: After<KeyId>) -> Reply<'_, Page<ApiKey>> {
+    fn list(
+        &self,
+        tenant: TenantId,
+        project: Option<ProjectId>,
+        page: After<KeyId>,
+    ) -> Reply<'_, Page<ApiKey>> {
         self.call(async move {
             let after = page.after.map_or(Uuid::nil(), KeyId::uuid);
             let rows = self
@@ -128,7 +133,8 @@ impl Keys for Sql {
                     concat!(
                         "SELECT ",
                         key_columns!(""),
-                        " FROM api_keys WHERE tenant_id = $1 AND project_id = $2 AND id > $3
+                        " FROM api_keys
+                     WHERE tenant_id = $1 AND ($2 IS NULL OR project_id = $2) AND id > $3
                      ORDER BY id LIMIT $4"
                     ),
                     args![tenant, project, after, page.fetch_limit()],

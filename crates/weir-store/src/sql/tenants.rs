@@ -137,6 +137,29 @@ impl Tenants for Sql {
         })
     }
 
+    fn rename(&self, id: TenantId, name: String, by: By) -> Reply<'_, Tenant> {
+        self.call(async move {
+            check_name("tenant", &name)?;
+            let mut tx = self.database.begin(id).await?;
+            let row = tx
+                .fetch(
+                    "tenant",
+                    concat!("UPDATE tenants SET name = $2 WHERE id = $1 RETURNING ", tenant_columns!("")),
+                    args![id, name.clone()],
+                )
+                .await
+                .map_err(|error| match error {
+                    StoreError::Conflict(_) => {
+                        StoreError::Conflict(format!("a tenant named `{name}` exists already"))
+                    }
+                    other => other,
+                })?;
+            tx.record(id, "tenant.rename", id, json!({ "name": name }), &by).await?;
+            tx.commit().await?;
+            tenant(&row)
+        })
+    }
+
     fn set_status(
         &self,
         id: TenantId,

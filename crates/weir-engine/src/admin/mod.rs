@@ -1,0 +1,13 @@
+//! Administration: tenants, projects, keys. Every call takes a [`May`], which exists only for somebody who holds
+//! the permission: a signature says who may call it, on every protocol.
+
+mod enforced;
+mod keys;
+mod permit;
+mod projects;
+mod tenants;
+
+pub use enforced::Enforced;
+pub use keys::{KeyWish, MAX_GRACE};
+pub use permit::{May, Permit, permits};
+pub use tenants::{TenantChange, TenantWish};

@@ -1,0 +1,82 @@
+//! `/v1/admin/…`: who may is said by each handler's [`Admin`]; what happens is the engine's.
+
+pub(crate) mod keys;
+pub(crate) mod list;
+pub(crate) mod projects;
+pub(crate) mod tenants;
+
+use crate::credentials;
+use crate::error::Failure;
+use crate::extract::{self, RawBody, charge, request_id, require_json};
+use crate::middleware::RateHeaders;
+use crate::query::cut;
+use crate::rest::invalid;
+use crate::state::Gateway;
+use axum::Router;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::routing::{delete, get, post};
+use serde::de::DeserializeOwned;
+use std::str::FromStr;
+use std::sync::Arc;
+use weir_engine::Error;
+use weir_engine::admin::{May, Permit};
+
+/// Somebody who holds the permission `P`, with one unit of its rate taken: the signature of a handler is its
+/// permission.
+pub(crate) struct Admin<P>(pub(crate) May<P>);
+
+impl<P: Permit> FromRequestParts<Arc<Gateway>> for Admin<P> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+        let request = request_id(parts);
+        let fail = |error| Failure::new(error, request.clone());
+        let presented = credentials::from_headers(&parts.headers).map_err(fail)?;
+        let presented = presented.ok_or_else(|| fail(credentials::missing()))?;
+        let principal = gateway.engine.principal(presented).await.map_err(fail)?;
+        charge(principal.take(1), 1, parts.extensions.get::<RateHeaders>()).map_err(fail)?;
+        May::check(principal, request.clone()).map(Self).map_err(fail)
+    }
+}
+
+impl<P: Permit> Admin<P> {
+    pub(crate) fn fail(&self, error: Error) -> Failure {
+        Failure::new(error, self.0.request().clone())
+    }
+
+    /// The body as JSON of a known shape.
+    pub(crate) fn read<T: DeserializeOwned>(&self, body: &RawBody) -> Result<T, Failure> {
+        let read = require_json(&body.headers).and_then(|()| extract::json(&body.bytes));
+        read.map_err(|error| self.fail(error))
+    }
+}
+
+/// The one id in the path.
+pub(crate) struct Id<T>(pub(crate) T);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Arc<Gateway>> for Id<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+        let request = request_id(parts);
+        let fail = |error| Failure::new(error, request.clone());
+        let text = Path::<String>::from_request_parts(parts, gateway).await;
+        let Path(text) = text.map_err(|_| fail(invalid("id", "cannot be read from the path")))?;
+        text.parse().map(Self).map_err(|error: T::Err| fail(invalid("id", &cut(&error.to_string()))))
+    }
+}
+
+/// The routes below `/admin`.
+pub(crate) fn routes() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/tenants", get(tenants::list).post(tenants::create))
+        .route("/tenants/{id}", get(tenants::read).patch(tenants::change))
+        .route("/tenants/{id}/suspend", post(tenants::suspend))
+        .route("/tenants/{id}/resume", post(tenants::resume))
+        .route("/tenants/{id}/projects", get(projects::list).post(projects::create))
+        .route("/projects/{id}", get(projects::read))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{id}", get(keys::read).merge(delete(keys::revoke)))
+        .route("/keys/{id}/rotate", post(keys::rotate))
+}

@@ -1,0 +1,137 @@
+//! `/v1/admin/…` with an API key: tenants, projects, keys.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use weir_core::Scope;
+use weir_testkit::{Answer, Api, TestApp};
+
+async fn send(api: &Api, method: Method, path: &str, body: &Value) -> Answer {
+    Answer::of(api.request(method, path).json(body)).await
+}
+
+async fn a_key_lives(app: TestApp) {
+    let tenant = app.tenant().await;
+    let api = app.api(&tenant.api_key);
+    let wish = json!({"name": "devices", "scopes": ["events:publish", "events:subscribe"], "rate_limit_per_sec": 100});
+    let made = api.post("/v1/admin/keys", &wish).await.expect(201);
+    let (id, text) = (made["id"].as_str().expect("an id"), made["api_key"].as_str().expect("a key"));
+    assert_eq!(made["project_id"], json!(tenant.project_id));
+    app.api(text).publish("a", &json!(1)).await;
+
+    let read = api.get(&format!("/v1/admin/keys/{id}"), &[]).await.expect(200);
+    assert_eq!((&read["name"], &read["is_active"]), (&json!("devices"), &json!(true)));
+    assert!(read.get("api_key").is_none(), "a secret is shown once: {read}");
+    let listed = api.get("/v1/admin/keys", &[("limit", "1")]).await.expect(200);
+    assert_eq!(listed["has_more"], json!(true));
+    let next = listed["next_cursor"].as_str().expect("a cursor");
+    let rest = api.get("/v1/admin/keys", &[("cursor", next)]).await.expect(200);
+    assert_eq!(rest["data"][0]["id"], json!(id));
+
+    let rotated = api.post(&format!("/v1/admin/keys/{id}/rotate"), &json!({"grace_seconds": 60})).await;
+    let rotated = rotated.expect(201);
+    let new = rotated["api_key"].as_str().expect("a key");
+    app.api(new).publish("a", &json!(2)).await;
+    app.api(text).publish("a", &json!("in grace")).await;
+    let twice = api.post(&format!("/v1/admin/keys/{id}/rotate"), &json!({})).await;
+    twice.refused(409, "CONFLICT");
+
+    let revoked = send(&api, Method::DELETE, &format!("/v1/admin/keys/{id}"), &json!({})).await.expect(200);
+    assert_eq!(
+        (&revoked["is_active"], &revoked["enforced"]["nodes"]),
+        (&json!(false), &json!(app.nodes.len()))
+    );
+    let late = app.api(text).post("/v1/events", &json!({"topic": "a", "payload": 3})).await;
+    late.refused(401, "INVALID_API_KEY");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_is_made_rotated_and_revoked() {
+    a_key_lives(TestApp::start().await).await;
+}
+
+#[tokio::test]
+async fn a_key_is_made_rotated_and_revoked_on_a_cluster() {
+    a_key_lives(TestApp::cluster(2).await).await;
+}
+
+#[tokio::test]
+async fn a_tenant_sees_itself_and_nobody_else() {
+    let app = TestApp::start().await;
+    let (mine, other) = (app.tenant().await, app.tenant().await);
+    let api = app.api(&mine.api_key);
+    let all = api.get("/v1/admin/tenants", &[]).await.expect(200);
+    assert_eq!(all["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(all["data"][0]["id"], json!(mine.tenant_id));
+    assert!(all["data"][0]["limits"]["connections"].as_u64().is_some_and(|limit| limit > 0));
+
+    let missing = format!("ten_{}", "0".repeat(32));
+    let (theirs, nobodys) =
+        (format!("/v1/admin/tenants/{}", other.tenant_id), format!("/v1/admin/tenants/{missing}"));
+    for path in ["", "/projects"] {
+        let one = api.get(&format!("{theirs}{path}"), &[]).await;
+        let two = api.get(&format!("{nobodys}{path}"), &[]).await;
+        one.refused(404, "NOT_FOUND");
+        assert_eq!(one.body["error"]["message"], two.body["error"]["message"]);
+    }
+    let their_key = app.key(&other, &[Scope::EventsPublish]).await;
+    send(&api, Method::DELETE, &format!("/v1/admin/keys/{}", their_key.key_id), &json!({}))
+        .await
+        .refused(404, "NOT_FOUND");
+    app.api(&their_key.api_key).publish("a", &json!(1)).await;
+    let foreign = json!({"name": "x", "scopes": ["events:publish"], "project_id": other.project_id});
+    api.post("/v1/admin/keys", &foreign).await.refused(404, "NOT_FOUND");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_cannot_give_what_it_does_not_hold() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant().await;
+    let admin = app.key(&tenant, &[Scope::AdminRead, Scope::AdminWrite]).await;
+    let api = app.api(&admin.api_key);
+    let refused = api.post("/v1/admin/keys", &json!({"name": "x", "scopes": ["events:publish"]})).await;
+    refused.refused(403, "INSUFFICIENT_SCOPE");
+    assert_eq!(refused.body["error"]["details"]["missing"], "events:publish");
+    // Nor learn the secret of a stronger key's successor.
+    let strong = app.key(&tenant, &[Scope::EventsPublish]).await;
+    let rotated = api.post(&format!("/v1/admin/keys/{}/rotate", strong.key_id), &json!({})).await;
+    rotated.refused(403, "INSUFFICIENT_SCOPE");
+    let weak = app.key(&tenant, &[Scope::EventsPublish]).await;
+    app.api(&weak.api_key).get("/v1/admin/keys", &[]).await.refused(403, "INSUFFICIENT_SCOPE");
+    let token = tenant.token(&[">"], &[">"]);
+    app.api(&token).get("/v1/admin/keys", &[]).await.refused(403, "INSUFFICIENT_SCOPE");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn bad_wishes_are_refused_one_by_one() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant().await;
+    let api = app.api(&tenant.api_key);
+    let before = api.get("/v1/admin/keys", &[]).await.expect(200);
+    for wish in [
+        json!({"name": "x", "scopes": []}),
+        json!({"name": "x", "scopes": ["root"]}),
+        json!({"name": "", "scopes": ["events:publish"]}),
+        json!({"name": "x\ny", "scopes": ["events:publish"]}),
+        json!({"name": "x", "scopes": ["events:publish"], "expires_at": "2001-01-01T00:00:00Z"}),
+        json!({"name": "x", "scopes": ["events:publish"], "surprise": 1}),
+        json!({"name": "x", "scopes": ["events:publish"], "rate_limit_per_sec": -1}),
+    ] {
+        api.post("/v1/admin/keys", &wish).await.refused(400, "INVALID_REQUEST");
+    }
+    assert_eq!(api.get("/v1/admin/keys", &[]).await.expect(200), before);
+    let key = before["data"][0]["id"].as_str().expect("an id");
+    let long = json!({"grace_seconds": 604_801});
+    api.post(&format!("/v1/admin/keys/{key}/rotate"), &long).await.refused(400, "INVALID_REQUEST");
+    api.get("/v1/admin/keys/nonsense", &[]).await.refused(400, "INVALID_REQUEST");
+    api.get("/v1/admin/keys", &[("limit", "0")]).await.refused(400, "INVALID_REQUEST");
+    api.post("/v1/admin/tenants", &json!({"name": "x"})).await.refused(403, "INSUFFICIENT_SCOPE");
+    let path = format!("/v1/admin/tenants/{}", tenant.tenant_id);
+    let more = json!({"limits": {"connections": 1_000_000}});
+    send(&api, Method::PATCH, &path, &more).await.refused(403, "INSUFFICIENT_SCOPE");
+    let renamed = send(&api, Method::PATCH, &path, &json!({"name": "another name"})).await.expect(200);
+    assert_eq!(renamed["name"], "another name");
+    app.finish().await;
+}
