@@ -121,6 +121,10 @@ id!(
     UserId, "usr_", "a user id"
 );
 id!(
+    /// A seat in a tenant that is kept for somebody (the public half; the token that takes it is never an id).
+    InvitationId, "inv_", "an invitation id"
+);
+id!(
     /// One live connection, WebSocket or SSE.
     ConnectionId, "con_", "a connection id"
 );

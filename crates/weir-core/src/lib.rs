@@ -21,7 +21,9 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use code::Code;
 pub use cursor::{Cursor, CursorError, CursorKey};
 pub use event::{Event, EventId, NewEvent, Position};
-pub use ids::{ConnectionId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId};
+pub use ids::{
+    ConnectionId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId,
+};
 pub use payload::Payload;
 pub use permission::{Permission, Permissions};
 pub use plan::{Limits, Plan, PlanName};

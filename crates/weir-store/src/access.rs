@@ -45,10 +45,22 @@ pub enum AccessChangeKind {
     SchemaSet,
     /// A topic schema was removed.
     SchemaRemoved,
+    /// Somebody became a member.
+    MemberJoined,
+    /// A member has another role.
+    MemberRole,
+    /// Somebody is no member any more.
+    MemberRemoved,
+    /// A member has another password.
+    UserPassword,
+    /// A member became platform staff, or is it no more.
+    UserOperator,
+    /// A member was disabled, or let in again.
+    UserDisabled,
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 15] = [
         Self::TenantStatus,
         Self::TenantPlan,
         Self::TenantPlacement,
@@ -58,6 +70,12 @@ impl AccessChangeKind {
         Self::SigningKeyRevoked,
         Self::SchemaSet,
         Self::SchemaRemoved,
+        Self::MemberJoined,
+        Self::MemberRole,
+        Self::MemberRemoved,
+        Self::UserPassword,
+        Self::UserOperator,
+        Self::UserDisabled,
     ];
 
     /// The name, also the action of the audit entry.
@@ -73,6 +91,12 @@ impl AccessChangeKind {
             Self::SigningKeyRevoked => "signing_key.revoke",
             Self::SchemaSet => "schema.set",
             Self::SchemaRemoved => "schema.remove",
+            Self::MemberJoined => "member.join",
+            Self::MemberRole => "member.role",
+            Self::MemberRemoved => "member.remove",
+            Self::UserPassword => "user.password",
+            Self::UserOperator => "user.operator",
+            Self::UserDisabled => "user.disabled",
         }
     }
 
@@ -93,7 +117,7 @@ pub struct AccessChange {
     pub at: Timestamp,
     /// What changed.
     pub kind: AccessChangeKind,
-    /// The id of the thing that changed: `ten_…`, `key_…`, `sig_…`; `prj_…` for a schema.
+    /// The id of the thing that changed: `ten_…`, `key_…`, `sig_…`, `usr_…`; `prj_…` for a schema.
     pub subject: String,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! May depend on `weir-core` and a database; knows no protocol and no event. Start reading at
 //! [`Store`], then the trait of the noun you need: [`Tenants`], [`Keys`], [`Directory`], [`Tickets`],
-//! [`Schemas`], [`Usage`], [`Audit`], [`Idempotency`]. Everything behind them is in `sql/`, written once for both databases.
+//! [`Schemas`], [`Usage`], [`Audit`], [`Idempotency`], [`People`], [`Members`], [`SignIns`]. Everything behind them is in
+//! `sql/`, written once for both databases.
 
 mod access;
 pub mod audit;
@@ -12,11 +13,14 @@ mod directory;
 mod error;
 mod idempotency;
 mod keys;
+pub mod members;
 mod page;
+pub mod people;
 #[cfg(any(test, feature = "testing"))]
 pub mod postgres_server;
 mod schemas;
 pub mod seal;
+pub mod sign_ins;
 mod signing;
 mod sql;
 mod store;
@@ -30,8 +34,11 @@ pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
 pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 pub use keys::{ApiKey, Keys, NewKey};
+pub use members::Members;
 pub use page::{After, MAX_PAGE, Page};
+pub use people::{Email, People, User};
 pub use schemas::{NewSchema, SchemaRoom, SchemaSet, Schemas, TopicSchema};
+pub use sign_ins::SignIns;
 pub use signing::{
     MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,
     TopicTemplates,

@@ -1,7 +1,10 @@
 //! The store as the rest of the program holds it.
 
 use crate::sql::{self, Sql};
-use crate::{Audit, Directory, Idempotency, Keys, Reply, Schemas, StoreError, Tenants, Tickets, Usage};
+use crate::{
+    Audit, Directory, Idempotency, Keys, Members, People, Reply, Schemas, SignIns, StoreError, Tenants,
+    Tickets, Usage,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_core::RootSecret;
@@ -49,6 +52,12 @@ pub struct Store {
     pub audit: Arc<dyn Audit>,
     /// Requests that must not happen twice.
     pub idempotency: Arc<dyn Idempotency>,
+    /// Users.
+    pub people: Arc<dyn People>,
+    /// Members of tenants, and invitations.
+    pub members: Arc<dyn Members>,
+    /// Refresh tokens.
+    pub sign_ins: Arc<dyn SignIns>,
     sql: Arc<Sql>,
 }
 
@@ -69,6 +78,9 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         usage: sql.clone(),
         audit: sql.clone(),
         idempotency: sql.clone(),
+        people: sql.clone(),
+        members: sql.clone(),
+        sign_ins: sql.clone(),
         sql,
     };
     if options.auto_migrate {

@@ -6,6 +6,7 @@ mod idempotency;
 mod keys;
 mod opening;
 mod outage;
+mod people;
 mod place;
 mod schemas;
 mod tenants;
@@ -71,6 +72,17 @@ macro_rules! on {
             usage::batches_count_once,
             usage::is_summed_by_hour_project_and_tenant,
             usage::concurrent_nodes_add_up,
+            people::users_have_one_address_each,
+            people::members_join_change_and_leave,
+            people::a_tenant_keeps_an_owner,
+            people::owners_who_remove_each_other_leave_one,
+            people::members_are_invisible_to_other_tenants,
+            people::changes_to_a_user_reach_all_its_tenants,
+            people::changes_of_users_members_and_keys_do_not_deadlock,
+            people::an_invitation_is_taken_once,
+            people::invitations_replace_expire_and_are_withdrawn,
+            people::refresh_tokens_rotate_and_reuse_ends_the_sign_in,
+            people::identities_belong_to_one_user,
             audit::changes_leave_entries_in_a_chain,
             audit::a_failed_change_leaves_nothing,
             audit::chains_hold_under_concurrency,

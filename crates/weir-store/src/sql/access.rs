@@ -21,9 +21,51 @@ impl Tx {
         by: &By,
     ) -> Result<AccessChange, StoreError> {
         let subject = subject.to_string();
+        self.note_change(tenant, kind, &subject, details, by).await?;
+        self.announce(tenant, kind, subject, by).await
+    }
+
+    /// The same for a change that concerns several tenants, given in the order of their ids. All of them are noted
+    /// before the first is announced: who waits for a tenant's row must not hold the list.
+    pub async fn change_access_in(
+        &mut self,
+        tenants: &[TenantId],
+        kind: AccessChangeKind,
+        subject: impl ToString + Send,
+        details: Value,
+        by: &By,
+    ) -> Result<Vec<AccessChange>, StoreError> {
+        let subject = subject.to_string();
+        for tenant in tenants {
+            self.note_change(*tenant, kind, &subject, details.clone(), by).await?;
+        }
+        let mut changes = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            changes.push(self.announce(*tenant, kind, subject.clone(), by).await?);
+        }
+        Ok(changes)
+    }
+
+    async fn note_change(
+        &mut self,
+        tenant: TenantId,
+        kind: AccessChangeKind,
+        subject: &str,
+        details: Value,
+        by: &By,
+    ) -> Result<(), StoreError> {
         self.execute("UPDATE tenants SET access_version = access_version + 1 WHERE id = $1", args![tenant])
             .await?;
-        self.record(tenant, kind.as_str(), &subject, details, by).await?;
+        self.record(tenant, kind.as_str(), subject, details, by).await
+    }
+
+    async fn announce(
+        &mut self,
+        tenant: TenantId,
+        kind: AccessChangeKind,
+        subject: String,
+        by: &By,
+    ) -> Result<AccessChange, StoreError> {
         // PostgreSQL hands out sequence numbers before the commit, so a greater one could become visible
         // first and a reader would pass over the smaller. Whoever holds this lock until its commit is
         // alone between taking a number and showing it. In SQLite every writer is alone.

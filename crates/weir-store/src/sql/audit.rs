@@ -19,17 +19,17 @@ fn scope(tenant: Option<TenantId>) -> Scope {
 }
 
 impl Tx {
-    /// Writes the entry of a change to a tenant's things.
+    /// Writes the entry of a change to a tenant's things, or with `None` to the installation's.
     pub async fn record(
         &mut self,
-        tenant: TenantId,
+        tenant: impl Into<Option<TenantId>>,
         action: &str,
         target: impl ToString,
         details: Value,
         by: &By,
     ) -> Result<(), StoreError> {
         let entry = NewEntry { action: action.to_owned(), target: target.to_string(), details };
-        self.append(Some(tenant), entry, by).await.map(drop)
+        self.append(tenant.into(), entry, by).await.map(drop)
     }
 
     async fn append(

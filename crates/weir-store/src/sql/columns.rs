@@ -73,4 +73,43 @@ macro_rules! signing_key_columns {
     };
 }
 
-pub(super) use {columns, key_columns, project_columns, signing_key_columns, tenant_columns};
+macro_rules! user_columns {
+    ($table:literal) => {
+        columns!(
+            $table,
+            "u_",
+            "id",
+            "email",
+            "name",
+            "password_hash",
+            "oidc_issuer",
+            "oidc_subject",
+            "operator",
+            "session_version",
+            "created_at",
+            "disabled_at"
+        )
+    };
+}
+
+macro_rules! invitation_columns {
+    ($table:literal) => {
+        columns!(
+            $table,
+            "i_",
+            "id",
+            "email",
+            "name",
+            "tenant_id",
+            "role",
+            "operator",
+            "created_at",
+            "expires_at"
+        )
+    };
+}
+
+pub(super) use {
+    columns, invitation_columns, key_columns, project_columns, signing_key_columns, tenant_columns,
+    user_columns,
+};

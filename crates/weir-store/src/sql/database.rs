@@ -103,11 +103,15 @@ impl Tx {
     /// The row that the statement returns, if any. Statements here return at most one; all of it is read,
     /// so the statement has run to its end.
     pub async fn fetch_optional(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>> {
-        let mut rows = match self {
+        Ok(self.fetch_all(sql, args).await?.pop())
+    }
+
+    /// The rows that the statement returns.
+    pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
+        Ok(match self {
             Self::Sqlite(tx) => rows(sqlite(sql, args).fetch_all(&mut **tx).await?, Row::Sqlite),
             Self::Postgres(tx) => rows(postgres(sql, args).fetch_all(&mut **tx).await?, Row::Postgres),
-        };
-        Ok(rows.pop())
+        })
     }
 
     /// The row that the statement returns; `NotFound(what)` if there is none.

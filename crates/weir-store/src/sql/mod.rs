@@ -2,7 +2,9 @@
 //! differ are in `database` (transactions), `connect`, and `access` (one lock).
 //!
 //! Locks are taken in one order, so that transactions wait for each other but never in a circle: the row that
-//! changes (tenant, project, key), the tenant's row, the request's idempotency key, the end of its audit chain, the list of access changes.
+//! changes (tenant, project, key, invitation), the user's row, the end of the installation's audit chain, the tenant's row,
+//! the request's idempotency key, the end of its audit chain (of several tenants, one after the other in the order of
+//! their ids), the list of access changes.
 
 mod access;
 mod audit;
@@ -12,7 +14,10 @@ mod database;
 mod directory;
 mod idempotency;
 mod keys;
+mod members;
+mod people;
 mod schemas;
+mod sign_ins;
 mod signing;
 mod tenants;
 mod tickets;

@@ -2,14 +2,15 @@
 
 use crate::audit::Hash;
 use crate::{
-    AccessChangeKind, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus, TopicTemplates,
+    AccessChangeKind, Email, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus, TopicTemplates,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
 use weir_core::{
-    KeyId, NodeId, Pattern, PlanName, ProjectId, Scopes, SigningKeyId, TenantId, Timestamp, UserId,
+    InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, Role, Scopes, SigningKeyId, TenantId,
+    Timestamp, UserId,
 };
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
@@ -97,14 +98,18 @@ macro_rules! mapped {
 }
 mapped! {
     Timestamp as i64: Timestamp::micros, |micros| Some(Timestamp::from_micros(micros));
+    bool as i64: i64::from, |value| match value { 0 => Some(false), 1 => Some(true), _ => None };
     u32 as i64: i64::from, |value| value.try_into().ok();
     TenantId as Uuid: TenantId::uuid, |uuid| Some(TenantId::from_uuid(uuid));
     ProjectId as Uuid: ProjectId::uuid, |uuid| Some(ProjectId::from_uuid(uuid));
     KeyId as Uuid: KeyId::uuid, |uuid| Some(KeyId::from_uuid(uuid));
     SigningKeyId as Uuid: SigningKeyId::uuid, |uuid| Some(SigningKeyId::from_uuid(uuid));
     UserId as Uuid: UserId::uuid, |uuid| Some(UserId::from_uuid(uuid));
+    InvitationId as Uuid: InvitationId::uuid, |uuid| Some(InvitationId::from_uuid(uuid));
     NodeId as Uuid: NodeId::uuid, |uuid| Some(NodeId::from_uuid(uuid));
     Pattern as String: |pattern| pattern.as_str().into(), |text| text.parse().ok();
+    Email as String: |email| email.as_str().into(), |text| text.parse().ok();
+    Role as String: |role| role.as_str().into(), |text| text.parse().ok();
     PlanName as String: |plan| plan.as_str().into(), |text| text.parse().ok();
     Scopes as String: |scopes| scopes.to_string(), |text| text.parse().ok();
     TenantStatus as String: |status| status.as_str().into(), |text| TenantStatus::parse(&text);
