@@ -43,7 +43,7 @@ pub use signing::{
     MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,
     TopicTemplates,
 };
-pub use store::{Options, Store, latest_schema_version, open};
+pub use store::{Options, Store, Wall, latest_schema_version, open};
 pub use tenants::{DEFAULT_STREAM, NewTenant, Overrides, Project, Tenant, TenantStatus, Tenants};
 pub use tickets::{Ticket, Tickets};
 pub use usage::{Counted, MAX_USAGE_DAYS, Metric, Usage, UsageWindow, hour_of};

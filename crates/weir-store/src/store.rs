@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use weir_core::RootSecret;
+use weir_core::{RootSecret, Secret};
 
 /// How to open the store.
 #[derive(Clone, Debug)]
@@ -20,6 +20,30 @@ pub struct Options {
     pub call_timeout: Duration,
     /// Whether opening brings the tables up to date.
     pub auto_migrate: bool,
+    /// PostgreSQL: with which URL to bring them up to date, when its owner is another than who works with them.
+    pub migration_url: Option<Secret>,
+}
+
+/// How the database itself keeps tenants apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wall {
+    /// Not at all: it is a SQLite file, which has one user.
+    None,
+    /// By row-level security, which the role that the node works as cannot turn off.
+    Stands {
+        /// The role.
+        role: String,
+    },
+    /// By row-level security, which the role could turn off: it owns tables.
+    Owner {
+        /// The role.
+        role: String,
+    },
+    /// Not at all: the role passes row-level security.
+    Bypassed {
+        /// The role.
+        role: String,
+    },
 }
 
 impl Default for Options {
@@ -29,6 +53,7 @@ impl Default for Options {
             acquire_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(10),
             auto_migrate: true,
+            migration_url: None,
         }
     }
 }
@@ -105,6 +130,11 @@ impl Store {
     /// `Unavailable` when the database does not answer.
     pub async fn schema_version(&self) -> Result<i64, StoreError> {
         self.sql.schema_version().await
+    }
+
+    /// How the database itself keeps tenants apart.
+    pub fn wall(&self) -> Reply<'_, Wall> {
+        self.sql.wall()
     }
 
     /// Proves that the database answers.

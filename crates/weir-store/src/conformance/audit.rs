@@ -90,6 +90,11 @@ pub async fn chains_hold_under_concurrency(place: &Place) {
     }
 }
 
+const LIFT_SQLITE: &str = "DROP TRIGGER audit_entries_are_not_changed; DROP TRIGGER audit_entries_are_kept;
+    DROP TRIGGER audit_heads_are_kept";
+const LIFT_POSTGRES: &str = "DROP TRIGGER audit_entries_are_kept ON audit_entries;
+    DROP TRIGGER audit_heads_are_kept ON audit_heads";
+
 pub async fn tampering_is_found(place: &Place) {
     let store = place.open().await;
     for n in 1..=6 {
@@ -97,6 +102,13 @@ pub async fn tampering_is_found(place: &Place) {
     }
     let intact = verify(&store, None).await;
     assert!(matches!(intact, Verification::Intact { entries: 6, .. }));
+    for change in
+        ["UPDATE audit_entries SET actor = 'nobody'", "DELETE FROM audit_entries", "DELETE FROM audit_heads"]
+    {
+        assert!(place.try_execute(change).await.expect_err("refused").contains("append-only"), "{change}");
+    }
+    // Whoever owns the database can take that away; then the hashes tell.
+    place.execute(if place.is_sqlite() { LIFT_SQLITE } else { LIFT_POSTGRES }).await;
     place.execute("CREATE TABLE kept_entries AS SELECT * FROM audit_entries").await;
     place.execute("CREATE TABLE kept_heads AS SELECT * FROM audit_heads").await;
 

@@ -156,7 +156,7 @@ fn wanted(tenant: &str, project: &str) -> Bootstrap {
 }
 
 /// A tenant with a project and keys.
-async fn set_up(store: &Store, tenant: &str) -> Bootstrapped {
+pub(crate) async fn set_up(store: &Store, tenant: &str) -> Bootstrapped {
     store.directory.bootstrap(wanted(tenant, "main"), by(0)).await.expect("bootstraps")
 }
 

@@ -57,13 +57,19 @@ impl Place {
 
     /// Does to the database what only an intruder or an accident does.
     pub async fn execute(&self, sql: &'static str) {
-        if self.is_sqlite() {
+        self.try_execute(sql).await.expect(sql);
+    }
+
+    /// The same, where the database may refuse: then with what it says.
+    pub async fn try_execute(&self, sql: &'static str) -> Result<(), String> {
+        let done = if self.is_sqlite() {
             let mut connection = SqliteConnection::connect(&self.url).await.expect("connects");
-            connection.execute(sql).await.expect(sql);
+            connection.execute(sql).await.map(drop)
         } else {
             let mut connection = PgConnection::connect(&self.url).await.expect("connects");
-            connection.execute(sql).await.expect(sql);
-        }
+            connection.execute(sql).await.map(drop)
+        };
+        done.map_err(|error| error.to_string())
     }
 }
 

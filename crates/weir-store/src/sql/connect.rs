@@ -1,13 +1,13 @@
 //! Opening either database, and bringing its tables up to date.
 
-use super::Sql;
 use super::database::{Database, Scope};
 use super::value::args;
+use super::{Sql, wall};
 use crate::{Options, StoreError};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{ConnectOptions, Connection, Executor, PgPool};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -41,7 +41,7 @@ pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
             ));
         }
     };
-    Ok(Sql { database, call_timeout: options.call_timeout })
+    Ok(Sql { database, call_timeout: options.call_timeout, migration_url: options.migration_url.clone() })
 }
 
 async fn open_sqlite(url: &str, options: &Options) -> Result<Database, StoreError> {
@@ -97,23 +97,38 @@ fn create_private_file(path: &Path) -> Result<(), StoreError> {
 }
 
 async fn open_postgres(url: &str, options: &Options) -> Result<Database, StoreError> {
-    let connect = PgConnectOptions::from_str(url)
-        .map_err(|_| {
-            StoreError::Invalid(
-                "the PostgreSQL URL is not of the form postgres://user:password@host:port/database".into(),
-            )
-        })?
-        .application_name("weir");
     // The server, too, gives up on what nobody waits for any more, so an abandoned call keeps no locks.
     let limit = options.call_timeout.as_millis().to_string();
-    let connect =
-        connect.options([("statement_timeout", &limit), ("idle_in_transaction_session_timeout", &limit)]);
-    let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_with(connect)
+    let connect = postgres_options(url)?
+        .options([("statement_timeout", &limit), ("idle_in_transaction_session_timeout", &limit)]);
+    let pool = |size: u32| {
+        PgPoolOptions::new()
+            .max_connections(size.max(1))
+            .acquire_timeout(options.acquire_timeout)
+            .after_connect(|session, _| Box::pin(wall::step_down(session)))
+    };
+    let for_tenants = options.max_connections / 2;
+    let operator = pool(options.max_connections - for_tenants)
+        .connect_with(connect.clone().options([wall::OPERATOR]))
         .await?;
-    Ok(Database::Postgres(pool))
+    Ok(Database::Postgres { tenants: pool(for_tenants).connect_lazy_with(connect), operator })
+}
+
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let parsed = PgConnectOptions::from_str(url).map_err(|_| {
+        StoreError::Invalid(
+            "the PostgreSQL URL is not of the form postgres://user:password@host:port/database".into(),
+        )
+    })?;
+    Ok(parsed.application_name("weir"))
+}
+
+/// Whether the login may not do what migrating takes.
+fn is_forbidden(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|state| state == "42501")
 }
 
 impl Sql {
@@ -134,17 +149,34 @@ impl Sql {
                 SQLITE.run_direct(None, &mut *tx, false).await?;
                 tx.commit().await?;
             }
-            Database::Postgres(pool) => {
-                // On its own connection: sqlx takes an advisory lock for the session, and after an error
-                // only the end of the session releases it.
-                let mut connection = pool.connect_options().connect().await?;
-                connection.execute("SET statement_timeout = 0").await?;
-                let result = POSTGRES.run_direct(None, &mut connection, false).await;
-                connection.close().await.ok();
-                result?;
+            Database::Postgres { tenants, operator } => {
+                self.migrate_postgres(operator).await?;
+                wall::forget_idle(tenants).await;
+                wall::forget_idle(operator).await;
             }
         }
         Ok(())
+    }
+
+    /// On its own connection, as the login and not as `weir_app`: sqlx takes an advisory lock for the session, and after
+    /// an error only the end of the session releases it.
+    async fn migrate_postgres(&self, pool: &PgPool) -> Result<(), StoreError> {
+        let mut session = match &self.migration_url {
+            // It passes the policies, for migrations that change rows.
+            Some(url) => postgres_options(url.expose())?.options([wall::OPERATOR]).connect().await?,
+            None => pool.connect_options().connect().await?,
+        };
+        session.execute("SET statement_timeout = 0").await?;
+        let done = match POSTGRES.run_direct(None, &mut session, false).await {
+            Ok(()) => wall::build(&mut session).await,
+            // sqlx makes sure of its own table first, for which even a node that has nothing to migrate needs rights.
+            Err(error) if is_forbidden(&error) && self.schema_version().await? >= latest_schema_version() => {
+                wall::build(&mut session).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        session.close().await.ok();
+        done
     }
 
     /// The version of the tables in the database; 0 when there are none.

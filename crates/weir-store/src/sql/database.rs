@@ -4,6 +4,7 @@
 //! `Database` trait puts a screen of bounds on every function. Two variants and a `match` are simpler.
 
 use super::value::{Row, Value};
+use super::wall;
 use crate::StoreError;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::Query;
@@ -17,17 +18,17 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub enum Database {
     /// SQLite has one writer at a time. Giving it one connection makes writers of this process queue in the
     /// order they came instead of sleeping and trying again on a busy file.
-    Sqlite {
-        readers: SqlitePool,
-        writer: SqlitePool,
-    },
-    Postgres(PgPool),
+    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    /// Sessions that may touch nothing until their transaction names a tenant, and sessions that may touch all: see
+    /// `wall`.
+    Postgres { tenants: PgPool, operator: PgPool },
 }
 
 /// Whose rows a statement may touch.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope {
-    /// One tenant's. On PostgreSQL the transaction says so (`SET LOCAL weir.tenant`), for row-level security.
+    /// One tenant's. On PostgreSQL the transaction says so (`SET LOCAL weir.tenant`), and row-level security holds it
+    /// to that.
     Tenant(TenantId),
     /// Any: the calls that find out whose a credential is, and those of the installation itself.
     Operator,
@@ -51,7 +52,10 @@ impl Database {
             // A plain BEGIN takes the write lock at the first write, and fails at once when another process wrote
             // since the first read. IMMEDIATE takes it now, and waits.
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(begin_postgres(pool, scope.into()).await?),
+            Self::Postgres { tenants, operator } => Tx::Postgres(match scope.into() {
+                Scope::Tenant(tenant) => tenants.begin_with(wall::begin(tenant)).await?,
+                Scope::Operator => operator.begin().await?,
+            }),
         })
     }
 
@@ -61,20 +65,17 @@ impl Database {
         sql: &'static str,
         args: Vec<Value>,
     ) -> Result<Vec<Row>> {
-        let pool = match self {
-            Self::Sqlite { readers, .. } => {
-                return Ok(rows(sqlite(sql, args).fetch_all(readers).await?, Row::Sqlite));
-            }
-            Self::Postgres(pool) => pool,
-        };
-        Ok(match scope.into() {
-            Scope::Operator => rows(postgres(sql, args).fetch_all(pool).await?, Row::Postgres),
-            scope @ Scope::Tenant(_) => {
-                let mut tx = begin_postgres(pool, scope).await?;
-                let found = rows(postgres(sql, args).fetch_all(&mut *tx).await?, Row::Postgres);
-                tx.commit().await?;
-                found
-            }
+        Ok(match self {
+            Self::Sqlite { readers, .. } => rows(sqlite(sql, args).fetch_all(readers).await?, Row::Sqlite),
+            Self::Postgres { tenants, operator } => match scope.into() {
+                Scope::Operator => rows(postgres(sql, args).fetch_all(operator).await?, Row::Postgres),
+                Scope::Tenant(tenant) => {
+                    let mut tx = tenants.begin_with(wall::begin(tenant)).await?;
+                    let found = rows(postgres(sql, args).fetch_all(&mut *tx).await?, Row::Postgres);
+                    tx.commit().await?;
+                    found
+                }
+            },
         })
     }
 
@@ -94,7 +95,10 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { tenants, operator } => {
+                tenants.close().await;
+                operator.close().await;
+            }
         }
     }
 }
@@ -134,15 +138,6 @@ impl Tx {
         }
         Ok(())
     }
-}
-
-async fn begin_postgres(pool: &PgPool, scope: Scope) -> Result<Transaction<'static, Postgres>> {
-    let mut tx = pool.begin().await?;
-    if let Scope::Tenant(tenant) = scope {
-        let set = sqlx::query("SELECT set_config('weir.tenant', $1, true)");
-        set.bind(tenant.uuid().to_string()).execute(&mut *tx).await?;
-    }
-    Ok(tx)
 }
 
 fn rows<R>(rows: Vec<R>, wrap: fn(R) -> Row) -> Vec<Row> {

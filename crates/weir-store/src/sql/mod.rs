@@ -1,5 +1,5 @@
 //! The store on SQLite and PostgreSQL. The statements are the same for both; the few places where the databases
-//! differ are in `database` (transactions), `connect`, and `access` (one lock).
+//! differ are in `database` (transactions), `connect`, `wall`, and `access` (one lock).
 //!
 //! Locks are taken in one order, so that transactions wait for each other but never in a circle: the row that
 //! changes (tenant, project, key, invitation), the user's row, the end of the installation's audit chain, the tenant's row,
@@ -23,6 +23,9 @@ mod tenants;
 mod tickets;
 mod usage;
 mod value;
+mod wall;
+#[cfg(test)]
+mod wall_tests;
 
 pub use connect::{connect, latest_schema_version};
 
@@ -31,12 +34,13 @@ use database::{Database, Scope};
 use std::future::Future;
 use std::time::Duration;
 use value::args;
-use weir_core::RootSecret;
+use weir_core::{RootSecret, Secret};
 
 /// The one implementation of every trait of this crate.
 pub struct Sql {
     database: Database,
     call_timeout: Duration,
+    migration_url: Option<Secret>,
 }
 
 impl Sql {
