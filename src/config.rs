@@ -95,6 +95,9 @@ pub struct Database {
     pub call_timeout: Duration,
     /// Whether a starting node brings the schema up to date.
     pub auto_migrate: bool,
+    /// With which `postgres://…` to do so, where the tables' owner is another than who works with them.
+    #[serde(with = "secret")]
+    pub migration_url: Option<Secret>,
 }
 
 impl Default for Database {
@@ -105,6 +108,7 @@ impl Default for Database {
             acquire_timeout: Duration::seconds(5),
             call_timeout: Duration::seconds(10),
             auto_migrate: true,
+            migration_url: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use weir_hub::Hub;
 use weir_log::EventLog;
 use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::{self, JetStream};
-use weir_store::Store;
+use weir_store::{Store, Wall};
 
 /// Everything of a node that runs.
 pub struct Node {
@@ -31,6 +31,12 @@ pub struct Node {
 /// What cannot be opened, and where it was looked for.
 pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let store = open_store(config).await?;
+    if let Wall::Bypassed { role } = store.wall().await? {
+        tracing::warn!(
+            role,
+            "the database role {role} passes row-level security; `weir doctor` says what to do"
+        );
+    }
     let root = root_secret(config, &store).await?;
     let (log, embedded) = open_log(config).await?;
     let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
@@ -48,6 +54,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
         acquire_timeout: config.database.acquire_timeout.std(),
         call_timeout: config.database.call_timeout.std(),
         auto_migrate: config.database.auto_migrate,
+        migration_url: config.database.migration_url.clone(),
     };
     if let Some(url) = &config.database.url {
         return weir_store::open(url.expose(), options)

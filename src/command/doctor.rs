@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use weir_log::Durability;
+use weir_store::Wall;
 
 /// How to report.
 #[derive(clap::Args)]
@@ -87,7 +88,7 @@ async fn database(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![Finding::bad("database", format!("{error:#}"), advice)],
     };
     let latest = weir_store::latest_schema_version();
-    vec![match store.schema_version().await {
+    let mut findings = vec![match store.schema_version().await {
         Ok(version) if version < latest && config.database.auto_migrate => Finding::good(
             "database",
             format!("answers; version {version}, to be {latest} when a node starts"),
@@ -97,7 +98,31 @@ async fn database(config: &Config) -> Vec<Finding> {
         }
         Ok(version) => Finding::good("database", format!("answers; version {version}")),
         Err(error) => Finding::bad("database", error.to_string(), advice),
-    }]
+    }];
+    if let Ok(wall) = store.wall().await {
+        findings.extend(row_security(wall));
+    }
+    findings
+}
+
+fn row_security(wall: Wall) -> Option<Finding> {
+    const CHECK: &str = "row security";
+    Some(match wall {
+        Wall::None => return None,
+        Wall::Stands { role } => Finding::good(CHECK, format!("keeps tenants apart; nodes work as {role}")),
+        Wall::Owner { role } => Finding::good(
+            CHECK,
+            format!(
+                "keeps tenants apart; nodes work as {role}, which owns the tables and could turn it off: \
+                 `CREATE ROLE weir_app; GRANT weir_app TO {role}` as a superuser, then start a node or `weir migrate`"
+            ),
+        ),
+        Wall::Bypassed { role } => Finding::bad(
+            CHECK,
+            format!("nodes work as {role}, which passes it"),
+            "run `weir migrate` as a role that may create roles, or log in as one without SUPERUSER and BYPASSRLS",
+        ),
+    })
 }
 
 async fn event_log(config: &Config) -> Finding {

@@ -68,8 +68,7 @@ impl Config {
 
     /// What is allowed but seldom meant.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let postgres = self.database.url.as_ref().is_some_and(|url| url.expose().starts_with("postgres"));
-        match (postgres, self.nats.url.is_some()) {
+        match (self.on_postgres(), self.nats.url.is_some()) {
             (false, true) => vec![
                 "nats.url is set and database.url names no PostgreSQL: this node keeps tenants and keys in its own SQLite \
                  file, so it must stay the only node"
@@ -82,6 +81,10 @@ impl Config {
             ],
             _ => Vec::new(),
         }
+    }
+
+    fn on_postgres(&self) -> bool {
+        self.database.url.as_ref().is_some_and(|url| url.expose().starts_with("postgres"))
     }
 
     fn check_addresses(&self, check: &mut Check) {
@@ -117,6 +120,11 @@ impl Config {
             &["postgres://", "postgresql://", "sqlite://"],
             "SQLite in data_dir",
         );
+        let postgres = &["postgres://", "postgresql://"];
+        check.url("database.migration_url", database.migration_url.as_ref(), postgres, "database.url");
+        check.that(database.migration_url.is_none() || self.on_postgres(), "database.migration_url", || {
+            "is for PostgreSQL, which database.url does not name: remove it".into()
+        });
         check.range("database.max_connections", database.max_connections, 1, 1000);
         check.duration("database.acquire_timeout", database.acquire_timeout, "100ms", "1m");
         check.duration("database.call_timeout", database.call_timeout, "100ms", "5m");
