@@ -16,6 +16,7 @@ DECLARE
     rule text;
     item record;
 BEGIN
+    PERFORM set_config('client_min_messages', 'warning', true);
     -- Two nodes that start at once wait for each other. "weir wal" in ASCII.
     PERFORM pg_advisory_xact_lock(8603398602053083500);
 
