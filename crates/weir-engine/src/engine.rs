@@ -17,6 +17,7 @@ use weir_core::{Clock, Code, ConnectionId, CursorKey, ProjectId, RootSecret, Ten
 use weir_hub::{Hub, Meter};
 use weir_log::{Durability, EventLog};
 use weir_store::Store;
+use weir_store::seal::Sealer;
 
 /// Between the announcement that a connection ends and its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -74,6 +75,8 @@ pub struct Engine {
     connections: Connections,
     admission: Gcra,
     pub(crate) store: Store,
+    /// Seals the answers that are kept under idempotency keys.
+    pub(crate) answers: Sealer,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
@@ -110,6 +113,7 @@ impl Engine {
         let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
         let access = Access::load(store.clone(), &root, Arc::clone(&clock), &settings).await?;
         let cursors = CursorKey::new(&root);
+        let answers = Sealer::of_answers(&root)?;
         let engine = Arc::new(Self {
             projects: Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes),
             cursors,
@@ -126,6 +130,7 @@ impl Engine {
             clock,
             settings,
             store,
+            answers,
         });
         engine.spawn_vital(pump::run(Arc::clone(&engine), feed));
         engine.spawn_vital(Arc::clone(&engine).watch_access());
@@ -241,6 +246,9 @@ impl Engine {
                 self.connections.sweep();
                 self.replays.sweep();
                 self.access.sweep().await;
+            }
+            if round.is_multiple_of(600) {
+                self.forget_keys().await;
             }
         }
     }

@@ -94,12 +94,13 @@ impl FromRequest<Arc<Gateway>> for RawBody {
     async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
         let id = request_id(&parts);
-        let bytes = read(body, gateway).await.map_err(|error| Failure::new(error, id))?;
+        let bytes = read_body(body, gateway).await.map_err(|error| Failure::new(error, id))?;
         Ok(Self { headers: parts.headers, bytes })
     }
 }
 
-async fn read(body: Body, gateway: &Gateway) -> Result<Bytes, Error> {
+/// A whole body within the limits of size and time.
+pub(crate) async fn read_body(body: Body, gateway: &Gateway) -> Result<Bytes, Error> {
     let limit = gateway.settings.body_bytes;
     let whole = axum::body::to_bytes(body, limit);
     match tokio::time::timeout(gateway.settings.body_timeout, whole).await {

@@ -1,7 +1,7 @@
 //! Which path leads where. The API is mounted twice, under `/v1` and at the root.
 
 use crate::error::Failure;
-use crate::rest::{admin, events, replay, tickets, topics};
+use crate::rest::{admin, events, idempotency, replay, tickets, topics};
 use crate::state::Gateway;
 use crate::{middleware, ops, pages, sse, ws};
 use axum::Router;
@@ -20,13 +20,14 @@ use weir_engine::Error;
 
 /// Everything that callers reach.
 pub fn router(gateway: Arc<Gateway>) -> Router {
+    let once = from_fn_with_state(Arc::clone(&gateway), idempotency::once);
     let api = Router::new()
         // Only what is long is worth compressing: history and lists, not the answers to publishes.
         .route("/events", post(events::publish).merge(get(replay::replay).layer(compression())))
         .route("/events/batch", post(events::publish_batch))
         .route("/topics", get(topics::list).layer(compression()))
         .route("/tickets", post(tickets::create))
-        .nest("/admin", admin::routes().layer(compression()))
+        .nest("/admin", admin::routes().route_layer(once).layer(compression()))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::over_hyper));
     let console = gateway.settings.console;

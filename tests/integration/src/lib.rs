@@ -12,6 +12,8 @@ mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod idempotency;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod replay;

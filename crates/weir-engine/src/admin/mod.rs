@@ -3,11 +3,13 @@
 
 mod enforced;
 mod keys;
+mod once;
 mod permit;
 mod projects;
 mod tenants;
 
 pub use enforced::Enforced;
 pub use keys::{KeyWish, MAX_GRACE};
+pub use once::{Held, MAX_IDEMPOTENCY_KEY, Turn};
 pub use permit::{May, Permit, permits};
 pub use tenants::{TenantChange, TenantWish};

@@ -1,5 +1,6 @@
 //! Permissions as types.
 
+use super::Held;
 use crate::access::{Principal, Reach};
 use crate::{Engine, Error};
 use std::marker::PhantomData;
@@ -40,6 +41,7 @@ permits! {
 pub struct May<P> {
     principal: Arc<Principal>,
     request: RequestId,
+    held: Option<Held>,
     permit: PhantomData<fn() -> P>,
 }
 
@@ -50,7 +52,13 @@ impl<P: Permit> May<P> {
     /// See [`Principal::require`].
     pub fn check(principal: Arc<Principal>, request: RequestId) -> Result<Self, Error> {
         principal.require(P::PERMISSION)?;
-        Ok(Self { principal, request, permit: PhantomData })
+        Ok(Self { principal, request, held: None, permit: PhantomData })
+    }
+
+    /// The same, for a request that named an idempotency key: what is changed is changed under it.
+    #[must_use]
+    pub fn under(self, held: Option<Held>) -> Self {
+        Self { held, ..self }
     }
 
     /// Checks a further permission of the same principal, where what is asked decides which are needed.
@@ -58,7 +66,7 @@ impl<P: Permit> May<P> {
     /// # Errors
     /// See [`Principal::require`].
     pub fn also<Q: Permit>(&self) -> Result<May<Q>, Error> {
-        May::check(Arc::clone(&self.principal), self.request.clone())
+        May::check(Arc::clone(&self.principal), self.request.clone()).map(|may| may.under(self.held))
     }
 
     /// Who it is.
@@ -87,7 +95,7 @@ impl<P: Permit> May<P> {
     /// Who makes a change now, for the audit trail.
     pub(crate) fn by(&self, clock: &dyn Clock) -> By {
         let by = By::new(self.principal.actor(), clock.now());
-        By { request_id: Some(self.request.clone()), ..by }
+        By { request_id: Some(self.request.clone()), claim: self.held.map(|held| held.claim), ..by }
     }
 }
 

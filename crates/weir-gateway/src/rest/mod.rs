@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod cloudevents;
 pub(crate) mod events;
+pub(crate) mod idempotency;
 pub(crate) mod replay;
 pub(crate) mod tickets;
 pub(crate) mod topics;

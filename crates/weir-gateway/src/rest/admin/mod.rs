@@ -19,8 +19,8 @@ use axum::routing::{delete, get, post};
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use std::sync::Arc;
-use weir_engine::Error;
-use weir_engine::admin::{May, Permit};
+use weir_engine::admin::{Held, May, Permit};
+use weir_engine::{Error, Principal};
 
 /// Somebody who holds the permission `P`, with one unit of its rate taken: the signature of a handler is its
 /// permission.
@@ -32,12 +32,27 @@ impl<P: Permit> FromRequestParts<Arc<Gateway>> for Admin<P> {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
         let request = request_id(parts);
         let fail = |error| Failure::new(error, request.clone());
-        let presented = credentials::from_headers(&parts.headers).map_err(fail)?;
-        let presented = presented.ok_or_else(|| fail(credentials::missing()))?;
-        let principal = gateway.engine.principal(presented).await.map_err(fail)?;
-        charge(principal.take(1), 1, parts.extensions.get::<RateHeaders>()).map_err(fail)?;
-        May::check(principal, request.clone()).map(Self).map_err(fail)
+        let held = parts.extensions.get::<Held>().copied();
+        let principal = match held {
+            // Who came under an idempotency key has paid.
+            Some(_) => authenticate(parts, gateway).await,
+            None => principal(parts, gateway).await,
+        };
+        let principal = principal.map_err(fail)?;
+        May::check(principal, request.clone()).map(|may| Self(may.under(held))).map_err(fail)
     }
+}
+
+async fn authenticate(parts: &Parts, gateway: &Gateway) -> Result<Arc<Principal>, Error> {
+    let presented = credentials::from_headers(&parts.headers)?.ok_or_else(credentials::missing)?;
+    gateway.engine.principal(presented).await
+}
+
+/// Who wants to administer, with one unit of its rate taken.
+pub(crate) async fn principal(parts: &Parts, gateway: &Gateway) -> Result<Arc<Principal>, Error> {
+    let principal = authenticate(parts, gateway).await?;
+    charge(principal.take(1), 1, parts.extensions.get::<RateHeaders>())?;
+    Ok(principal)
 }
 
 impl<P: Permit> Admin<P> {
