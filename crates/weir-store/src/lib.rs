@@ -14,6 +14,8 @@ mod error;
 mod idempotency;
 mod keys;
 pub mod members;
+mod nodes;
+mod notice;
 mod page;
 pub mod people;
 #[cfg(any(test, feature = "testing"))]
@@ -35,6 +37,8 @@ pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 pub use keys::{ApiKey, Keys, NewKey};
 pub use members::Members;
+pub use nodes::{Closing, Enforced, Heartbeat, Node, Nodes};
+pub use notice::{Notice, Notices};
 pub use page::{After, MAX_PAGE, Page};
 pub use people::{Email, People, User};
 pub use schemas::{NewSchema, SchemaRoom, SchemaSet, Schemas, TopicSchema};

@@ -2,12 +2,16 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    Audit, Directory, Idempotency, Keys, Members, People, Reply, Schemas, SignIns, StoreError, Tenants,
-    Tickets, Usage,
+    AccessChange, Audit, Directory, Enforced, Idempotency, Keys, Members, Nodes, Notice, Notices, People,
+    Reply, Schemas, SignIns, StoreError, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use weir_core::{RootSecret, Secret};
+
+/// Between two looks at how far a change has come, when no notice comes.
+const ENFORCED_POLL: Duration = Duration::from_millis(50);
 
 /// How to open the store.
 #[derive(Clone, Debug)]
@@ -83,6 +87,8 @@ pub struct Store {
     pub members: Arc<dyn Members>,
     /// Refresh tokens.
     pub sign_ins: Arc<dyn SignIns>,
+    /// The nodes that run.
+    pub nodes: Arc<dyn Nodes>,
     sql: Arc<Sql>,
 }
 
@@ -106,6 +112,7 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         people: sql.clone(),
         members: sql.clone(),
         sign_ins: sql.clone(),
+        nodes: sql.clone(),
         sql,
     };
     if options.auto_migrate {
@@ -146,6 +153,32 @@ impl Store {
     /// at once.
     pub fn root_secret(&self) -> Reply<'_, RootSecret> {
         self.sql.root_secret()
+    }
+
+    /// Begins to listen to what nodes tell each other. On PostgreSQL this holds one connection more.
+    #[must_use]
+    pub fn notices(&self) -> Notices {
+        self.sql.notices()
+    }
+
+    /// Waits until every node that runs has enforced a change, but no longer than `patience`, and says how far it
+    /// has come by then.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot say. The change itself stands.
+    pub async fn enforced(&self, change: &AccessChange, patience: Duration) -> Result<Enforced, StoreError> {
+        let deadline = Instant::now() + patience;
+        let mut notices = self.notices();
+        loop {
+            let so_far = self.nodes.enforcement(change.seq).await?;
+            if so_far.is_complete() || Instant::now() >= deadline {
+                return Ok(so_far);
+            }
+            let next = (Instant::now() + ENFORCED_POLL).min(deadline);
+            // Other notices are not ours; without any the next look comes soon anyway.
+            let heard = async { while !matches!(notices.next().await, Notice::Enforced | Notice::Missed) {} };
+            let _ = tokio::time::timeout_at(next, heard).await;
+        }
     }
 
     /// Ends every connection, after the calls that are under way.

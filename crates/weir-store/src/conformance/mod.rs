@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod idempotency;
 mod keys;
+mod nodes;
 mod opening;
 mod outage;
 mod people;
@@ -66,6 +67,10 @@ macro_rules! on {
             schemas::have_room_up_to_the_limit,
             schemas::of_others_are_out_of_reach,
             schemas::races_lose_nothing,
+            nodes::nodes_count_as_long_as_their_lease,
+            nodes::a_change_is_enforced_when_every_node_says_so,
+            nodes::changes_are_noticed_when_they_are_committed,
+            nodes::changes_are_forgotten_from_the_old_end_once_enforced,
             tickets::are_redeemed_once,
             tickets::twenty_at_once_redeem_one,
             tickets::expired_ones_are_refused_and_purged,

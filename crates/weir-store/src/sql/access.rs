@@ -2,6 +2,7 @@
 
 use super::database::Tx;
 use super::value::{Row, args};
+use crate::notice::Notice;
 use crate::{AccessChange, AccessChangeKind, By, StoreError};
 use serde_json::Value;
 use weir_core::TenantId;
@@ -80,6 +81,7 @@ impl Tx {
                 args![tenant, by.at, kind, subject],
             )
             .await?;
+        self.notify(Notice::AccessChanged).await?;
         change(&row)
     }
 }

@@ -1,6 +1,7 @@
 //! Opening either database, and bringing its tables up to date.
 
 use super::database::{Database, Scope};
+use super::notices::Board;
 use super::value::args;
 use super::{Sql, wall};
 use crate::{Options, StoreError};
@@ -32,8 +33,9 @@ pub fn latest_schema_version() -> i64 {
 
 /// Opens the database that the URL names. Errors never repeat the URL: it may hold a password.
 pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
+    let board = Board::default();
     let database = match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => open_sqlite(url, options).await?,
+        Some("sqlite") => open_sqlite(url, options, &board).await?,
         Some("postgres" | "postgresql") => open_postgres(url, options).await?,
         _ => {
             return Err(StoreError::Invalid(
@@ -41,10 +43,11 @@ pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
             ));
         }
     };
-    Ok(Sql { database, call_timeout: options.call_timeout, migration_url: options.migration_url.clone() })
+    let migration_url = options.migration_url.clone();
+    Ok(Sql { database, board, call_timeout: options.call_timeout, migration_url })
 }
 
-async fn open_sqlite(url: &str, options: &Options) -> Result<Database, StoreError> {
+async fn open_sqlite(url: &str, options: &Options, board: &Board) -> Result<Database, StoreError> {
     let connect = SqliteConnectOptions::from_str(url)?;
     let path = connect.get_filename().to_owned();
     if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
@@ -79,7 +82,7 @@ async fn open_sqlite(url: &str, options: &Options) -> Result<Database, StoreErro
         }
     };
     let readers = pool(options.max_connections).connect_lazy_with(connect);
-    Ok(Database::Sqlite { readers, writer })
+    Ok(Database::Sqlite { readers, writer, notices: board.sender() })
 }
 
 /// The file holds the root secret, so only its owner may read it; SQLite's other files take its mode.

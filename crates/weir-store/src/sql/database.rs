@@ -3,14 +3,17 @@
 //! sqlx's own answer, `Any`, knows neither UUIDs nor this crate's types, and being generic over its
 //! `Database` trait puts a screen of bounds on every function. Two variants and a `match` are simpler.
 
-use super::value::{Row, Value};
+use super::notices::CHANNEL;
+use super::value::{Row, Value, args};
 use super::wall;
 use crate::StoreError;
+use crate::notice::Notice;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePool};
 use sqlx::{Postgres, Sqlite, Transaction};
-use weir_core::TenantId;
+use tokio::sync::broadcast;
+use weir_core::{TenantId, Timestamp};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -18,7 +21,12 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub enum Database {
     /// SQLite has one writer at a time. Giving it one connection makes writers of this process queue in the
     /// order they came instead of sleeping and trying again on a busy file.
-    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Sqlite {
+        readers: SqlitePool,
+        writer: SqlitePool,
+        /// Whom to tell in this process.
+        notices: broadcast::Sender<Notice>,
+    },
     /// Sessions that may touch nothing until their transaction names a tenant, and sessions that may touch all: see
     /// `wall`.
     Postgres { tenants: PgPool, operator: PgPool },
@@ -42,16 +50,37 @@ impl From<TenantId> for Scope {
 
 /// A transaction. Dropping it undoes it.
 pub enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
+    /// With what it has to tell once it is committed.
+    Sqlite(Transaction<'static, Sqlite>, Outbox),
     Postgres(Transaction<'static, Postgres>),
 }
 
+/// Notices on their way.
+pub struct Outbox {
+    waiting: Vec<Notice>,
+    to: broadcast::Sender<Notice>,
+}
+
+/// Microseconds since 1970.
+const POSTGRES_NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now";
+const SQLITE_NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now";
+
 impl Database {
+    /// The time by the database's clock, which all nodes share.
+    pub async fn now(&self) -> Result<Timestamp> {
+        let sql = if matches!(self, Self::Postgres { .. }) { POSTGRES_NOW } else { SQLITE_NOW };
+        let row = self.fetch_optional(Scope::Operator, sql, args![]).await?;
+        row.ok_or(StoreError::NotFound("time"))?.get("now")
+    }
+
     pub async fn begin(&self, scope: impl Into<Scope>) -> Result<Tx> {
         Ok(match self {
             // A plain BEGIN takes the write lock at the first write, and fails at once when another process wrote
             // since the first read. IMMEDIATE takes it now, and waits.
-            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite { writer, notices, .. } => Tx::Sqlite(
+                writer.begin_with("BEGIN IMMEDIATE").await?,
+                Outbox { waiting: Vec::new(), to: notices.clone() },
+            ),
             Self::Postgres { tenants, operator } => Tx::Postgres(match scope.into() {
                 Scope::Tenant(tenant) => tenants.begin_with(wall::begin(tenant)).await?,
                 Scope::Operator => operator.begin().await?,
@@ -91,7 +120,7 @@ impl Database {
 
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { readers, writer } => {
+            Self::Sqlite { readers, writer, .. } => {
                 readers.close().await;
                 writer.close().await;
             }
@@ -104,6 +133,24 @@ impl Database {
 }
 
 impl Tx {
+    /// The time by the database's clock, which all nodes share.
+    pub async fn now(&mut self) -> Result<Timestamp> {
+        let sql = if matches!(self, Self::Postgres(_)) { POSTGRES_NOW } else { SQLITE_NOW };
+        self.fetch("time", sql, args![]).await?.get("now")
+    }
+
+    /// Tells every node, once this is committed.
+    pub async fn notify(&mut self, notice: Notice) -> Result<()> {
+        match self {
+            Self::Sqlite(_, outbox) => outbox.waiting.push(notice),
+            Self::Postgres(tx) => {
+                let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(notice.to_string());
+                notify.execute(&mut **tx).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The row that the statement returns, if any. Statements here return at most one; all of it is read,
     /// so the statement has run to its end.
     pub async fn fetch_optional(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>> {
@@ -113,7 +160,7 @@ impl Tx {
     /// The rows that the statement returns.
     pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
         Ok(match self {
-            Self::Sqlite(tx) => rows(sqlite(sql, args).fetch_all(&mut **tx).await?, Row::Sqlite),
+            Self::Sqlite(tx, _) => rows(sqlite(sql, args).fetch_all(&mut **tx).await?, Row::Sqlite),
             Self::Postgres(tx) => rows(postgres(sql, args).fetch_all(&mut **tx).await?, Row::Postgres),
         })
     }
@@ -126,14 +173,20 @@ impl Tx {
     /// Runs a statement; returns how many rows it touched.
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64> {
         Ok(match self {
-            Self::Sqlite(tx) => sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
+            Self::Sqlite(tx, _) => sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
         })
     }
 
     pub async fn commit(self) -> Result<()> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Sqlite(tx, outbox) => {
+                tx.commit().await?;
+                for notice in outbox.waiting {
+                    // Nobody may be listening.
+                    let _ = outbox.to.send(notice);
+                }
+            }
             Self::Postgres(tx) => tx.commit().await?,
         }
         Ok(())

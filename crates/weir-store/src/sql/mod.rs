@@ -15,6 +15,8 @@ mod directory;
 mod idempotency;
 mod keys;
 mod members;
+mod nodes;
+mod notices;
 mod people;
 mod schemas;
 mod sign_ins;
@@ -39,6 +41,7 @@ use weir_core::{RootSecret, Secret};
 /// The one implementation of every trait of this crate.
 pub struct Sql {
     database: Database,
+    board: notices::Board,
     call_timeout: Duration,
     migration_url: Option<Secret>,
 }
@@ -91,6 +94,7 @@ impl Sql {
 
     /// Ends every connection.
     pub async fn close(&self) {
+        self.board.close();
         self.database.close().await;
     }
 }
