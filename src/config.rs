@@ -311,6 +311,8 @@ pub struct Limits {
     pub ticket_lifetime: Duration,
     /// How long a node delivers without confirming who may still receive.
     pub access_window: Duration,
+    /// How long the answer to a change of access waits for the nodes.
+    pub enforce_wait: Duration,
     /// How long a stopping node waits for its connections.
     pub drain: Duration,
     /// Over how much of that it spreads the closing.
@@ -335,6 +337,7 @@ impl Default for Limits {
             jwt_leeway: Duration::seconds(30),
             ticket_lifetime: Duration::seconds(30),
             access_window: Duration::seconds(5),
+            enforce_wait: Duration::seconds(2),
             drain: Duration::seconds(30),
             drain_spread: Duration::seconds(20),
         }

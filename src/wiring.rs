@@ -143,6 +143,7 @@ fn engine_settings(config: &Config) -> weir_engine::Settings {
         replay_page_bytes: limits.replay_page_bytes.size(),
         concurrent_replays: limits.concurrent_replays,
         access_window: limits.access_window.std(),
+        enforce_wait: limits.enforce_wait.std(),
         new_connections_per_second: limits.new_connections_per_second,
         jwt_bytes: limits.jwt_bytes,
         jwt_leeway: limits.jwt_leeway.std(),

@@ -13,7 +13,7 @@ use weir_core::{
     Clock, KeyId, PlanName, ProjectId, RootSecret, Scopes, Secret, SigningKeyId, SystemClock, TenantId,
 };
 use weir_store::seal::Sealer;
-use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningMaterial, Store};
+use weir_store::{Bootstrap, By, Enforced, NewKey, NewSigningKey, SigningMaterial, Store};
 
 /// What a newcomer is called.
 #[derive(clap::Args)]
@@ -184,8 +184,12 @@ pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCod
                 }
             }
             KeysCommand::Revoke { tenant, key } => {
-                store.keys.revoke(tenant, key, by()).await?;
-                println!("{key} is revoked");
+                let change = store.keys.revoke(tenant, key, by()).await?.change;
+                let enforced = store.enforced(&change, config.limits.enforce_wait.std()).await?;
+                let Enforced { nodes, of, connections_closed } = enforced;
+                println!(
+                    "{key} is revoked; {nodes} of {of} running nodes have enforced it and closed {connections_closed} connections"
+                );
             }
         }
         Ok(ExitCode::SUCCESS)

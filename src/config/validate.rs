@@ -207,6 +207,7 @@ impl Config {
         check.duration("limits.jwt_leeway", limits.jwt_leeway, "0s", "5m");
         check.duration("limits.ticket_lifetime", limits.ticket_lifetime, "1s", "10m");
         check.duration("limits.access_window", limits.access_window, "1s", "1m");
+        check.duration("limits.enforce_wait", limits.enforce_wait, "0s", "1m");
         check.duration("limits.drain", limits.drain, "0s", "1h");
         check.that(limits.drain_spread <= limits.drain, "limits.drain_spread", || {
             format!(

@@ -11,9 +11,10 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weir_core::{Clock, Code, ConnectionId, CursorKey, ProjectId, RootSecret, TenantId};
+use weir_core::{Clock, Code, ConnectionId, CursorKey, NodeId, ProjectId, RootSecret, TenantId, Timestamp};
 use weir_hub::{Hub, Meter};
 use weir_log::{Durability, EventLog};
 use weir_store::Store;
@@ -21,6 +22,9 @@ use weir_store::seal::Sealer;
 
 /// Between the announcement that a connection ends and its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Changes of access stay for so long in the list, for nodes that come back; older ones go when all have enforced them.
+const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 
 /// What the engine is built from.
 pub struct Parts {
@@ -49,6 +53,8 @@ pub struct Settings {
     pub concurrent_replays: usize,
     /// How long a node may go on without confirming its access state.
     pub access_window: Duration,
+    /// How long the answer to a change of access waits for the nodes to enforce it.
+    pub enforce_wait: Duration,
     /// New connections per second on this node; 0 is unlimited.
     pub new_connections_per_second: u32,
     /// Bytes of a client token at most.
@@ -59,6 +65,24 @@ pub struct Settings {
     pub ticket_lifetime: Duration,
     /// The pump waits while a shard has more than this queued, in bytes.
     pub hub_queue_bytes: usize,
+}
+
+/// What `weir.toml` says when it says nothing.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            replay_page_events: 1_000,
+            replay_page_bytes: 4 << 20,
+            concurrent_replays: 64,
+            access_window: Duration::from_secs(5),
+            enforce_wait: Duration::from_secs(2),
+            new_connections_per_second: 500,
+            jwt_bytes: 4096,
+            jwt_leeway: Duration::from_secs(30),
+            ticket_lifetime: Duration::from_secs(30),
+            hub_queue_bytes: 64 << 20,
+        }
+    }
 }
 
 /// The engine. Shared by every request and connection.
@@ -80,6 +104,11 @@ pub struct Engine {
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
+    /// This run of this process.
+    pub(crate) node: NodeId,
+    pub(crate) started_at: Timestamp,
+    /// Wakes the look for changes of access before its time.
+    pub(crate) look_now: Notify,
 }
 
 /// Whether the parts work.
@@ -124,6 +153,9 @@ impl Engine {
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             stop: CancellationToken::new(),
+            node: NodeId::new(),
+            started_at: clock.now(),
+            look_now: Notify::new(),
             access,
             log,
             hub,
@@ -133,7 +165,11 @@ impl Engine {
             answers,
         });
         engine.spawn_vital(pump::run(Arc::clone(&engine), feed));
+        // Before the first request: from here on changes of access wait for this node.
+        engine.beat().await?;
         engine.spawn_vital(Arc::clone(&engine).watch_access());
+        engine.spawn_vital(Arc::clone(&engine).keep_lease());
+        engine.spawn_vital(Arc::clone(&engine).hear_notices());
         engine.spawn(Arc::clone(&engine).keep_house());
         Ok(engine)
     }
@@ -241,6 +277,11 @@ impl Engine {
         for round in 0_u64.. {
             tick.tick().await;
             self.sessions.close_expired(self.clock.now());
+            if round.is_multiple_of(60)
+                && let Err(error) = self.store.nodes.prune(KEEP_CHANGES).await
+            {
+                tracing::warn!(%error, "old access changes could not be pruned: {error}");
+            }
             if round.is_multiple_of(10) {
                 self.projects.sweep();
                 self.connections.sweep();
@@ -277,6 +318,7 @@ impl Engine {
 
     /// Ends background work and closes the log; the hub must have drained before.
     pub async fn stop(&self) {
+        self.leave().await;
         self.log.close().await;
         self.stop.cancel();
         self.tasks.close();

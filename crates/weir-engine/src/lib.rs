@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod admin;
+mod control;
 mod encode;
 mod engine;
 mod error;

@@ -45,6 +45,11 @@ impl Sessions {
         }
     }
 
+    /// The tenants that have sessions.
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        self.by_tenant.iter().map(|entry| *entry.key()).collect()
+    }
+
     pub(crate) fn of(&self, tenant: TenantId) -> Vec<Arc<Session>> {
         self.by_tenant.get(&tenant).map_or_else(Vec::new, |sessions| sessions.values().cloned().collect())
     }

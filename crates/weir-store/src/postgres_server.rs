@@ -119,6 +119,24 @@ impl PostgresServer {
         text.lines().next().and_then(|line| line.parse().ok()).ok_or_else(|| Error::other("no process id"))
     }
 
+    /// Stops the server and all its children where they are: it neither answers nor refuses.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    /// Sends a signal to the server and to the children that answer the queries.
+    pub fn signal(&self, signal: &str) -> io::Result<()> {
+        let parent = self.pid()?.to_string();
+        let children = Command::new("pgrep").args(["-P", &parent]).output()?.stdout;
+        let pids = format!("{parent}\n{}", String::from_utf8_lossy(&children));
+        Command::new("kill").arg(signal).args(pids.split_whitespace()).output().map(drop)
+    }
+
     fn wait_until_ready(&mut self, programs: &Path) -> io::Result<()> {
         let started = Instant::now();
         while !Command::new(programs.join("pg_isready"))
@@ -140,6 +158,8 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
+        // A paused server could not end.
+        let _ = self.resume();
         drop(self.input.take());
         let _ = self.keeper.wait();
     }

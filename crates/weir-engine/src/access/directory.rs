@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use moka::future::Cache;
 use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use weir_core::key::{KeyHasher, PresentedKey};
 use weir_core::{Clock, Code, KeyId, Limits, Permissions, RootSecret, SigningKeyId, TenantId, Timestamp};
@@ -32,6 +32,7 @@ struct Known<K> {
     found: Option<K>,
     tenant: Option<TenantId>,
     as_of: i64,
+    doubts: u64,
     at: Instant,
 }
 
@@ -61,9 +62,13 @@ pub(crate) struct Access {
     sealer: Sealer,
     keys: Cache<KeyId, Arc<Known<KnownKey>>>,
     signers: Cache<SigningKeyId, Arc<Known<KnownSigner>>>,
-    pub(super) freshness: Freshness,
+    pub(crate) freshness: Freshness,
     /// The last change that was applied here.
-    pub(crate) seen: AtomicI64,
+    pub(super) seen: AtomicI64,
+    /// The last change that live sessions were held against.
+    pub(crate) enforced: AtomicI64,
+    /// Counts the times at which everything known became doubtful.
+    doubts: AtomicU64,
     /// The last change of each tenant that had one lately.
     pub(super) changed: DashMap<TenantId, (i64, Instant)>,
     /// Limiters in use, and those used a moment ago.
@@ -91,6 +96,8 @@ impl Access {
             signers: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
             freshness: Freshness::new(settings.access_window),
             seen: AtomicI64::new(head),
+            enforced: AtomicI64::new(head),
+            doubts: AtomicU64::new(0),
             changed: DashMap::new(),
             limiters: DashMap::new(),
             jwt_bytes: settings.jwt_bytes,
@@ -122,7 +129,7 @@ impl Access {
         self.freshness.wait().await;
     }
 
-    async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
+    pub(super) async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
         self.require_fresh()?;
         match credentials {
             Credentials::ApiKey(text) => self.by_key(text.expose()).await,
@@ -232,7 +239,7 @@ impl Access {
     }
 
     /// The caller that these credentials make now.
-    pub(super) async fn again(&self, stands: Stands) -> Result<Arc<Caller>, Error> {
+    pub(crate) async fn again(&self, stands: Stands) -> Result<Arc<Caller>, Error> {
         match stands {
             Stands::Key(id) => {
                 let known = self.key(id).await?;
@@ -281,9 +288,10 @@ impl Access {
         loop {
             let fill = async {
                 // Read before the query: a change that is committed meanwhile makes the answer stale, not lost.
+                let doubts = self.doubts.load(Ordering::Acquire);
                 let as_of = self.seen.load(Ordering::Acquire);
                 let (tenant, found) = look().await?;
-                Ok::<_, Error>(Arc::new(Known { found, tenant, as_of, at: Instant::now() }))
+                Ok::<_, Error>(Arc::new(Known { found, tenant, as_of, doubts, at: Instant::now() }))
             };
             let known = cache.try_get_with(id, fill).await.map_err(|error| (*error).clone())?;
             // Also an answer that another caller began to look up before the change.
@@ -324,7 +332,23 @@ impl Access {
         Arc::clone(&entry)
     }
 
+    /// Forgets all that was looked up: changes of access may have been missed.
+    pub(super) async fn forget_everything(&self) -> Result<(), Error> {
+        let head = self.store.directory.access_head().await?;
+        tracing::warn!(head, "changes of access are missing from the list: everything is looked up again");
+        self.seen.store(head, Ordering::Release);
+        // After this a look-up counts only if it began knowing the new head.
+        self.doubts.fetch_add(1, Ordering::AcqRel);
+        self.changed.clear();
+        self.keys.invalidate_all();
+        self.signers.invalidate_all();
+        Ok(())
+    }
+
     fn still_true<K>(&self, known: &Known<K>) -> bool {
+        if known.doubts != self.doubts.load(Ordering::Acquire) {
+            return false;
+        }
         match known.tenant {
             Some(tenant) => self.changed.get(&tenant).is_none_or(|change| change.0 <= known.as_of),
             None => known.at.elapsed() < KEEP_ABSENCE,

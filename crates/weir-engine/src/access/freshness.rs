@@ -5,11 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
+/// How long ago the node's last sign of life may be for a look to count. A node that can read but not write is about
+/// to lose its lease: others stop waiting for it, so it must stop too.
+const LAG: Duration = Duration::from_secs(2);
+
 /// When the access state was last confirmed, held against how long that may be ago.
 pub(crate) struct Freshness {
     zero: Instant,
     /// Nanoseconds after `zero` at which the last successful look began.
     confirmed_at: AtomicU64,
+    /// Nanoseconds after `zero` at which the last successful renewal of the lease began.
+    beaten_at: AtomicU64,
     window: Duration,
     confirmed: Notify,
 }
@@ -17,14 +23,35 @@ pub(crate) struct Freshness {
 impl Freshness {
     /// Confirmed now.
     pub(crate) fn new(window: Duration) -> Self {
-        Self { zero: Instant::now(), confirmed_at: AtomicU64::new(0), window, confirmed: Notify::new() }
+        Self {
+            zero: Instant::now(),
+            confirmed_at: AtomicU64::new(0),
+            beaten_at: AtomicU64::new(0),
+            window,
+            confirmed: Notify::new(),
+        }
     }
 
     /// A look for changes that began at `begun` succeeded.
     pub(crate) fn confirm(&self, begun: Instant) {
-        let nanos = begun.saturating_duration_since(self.zero).as_nanos();
-        self.confirmed_at.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::AcqRel);
+        let lag = u64::try_from(LAG.as_nanos()).unwrap_or(u64::MAX);
+        let latest = self.beaten_at.load(Ordering::Acquire).saturating_add(lag);
+        self.confirmed_at.fetch_max(self.nanos(begun).min(latest), Ordering::AcqRel);
         self.confirmed.notify_waiters();
+    }
+
+    /// A renewal of the lease that began at `begun` succeeded.
+    pub(crate) fn beaten(&self, begun: Instant) {
+        self.beaten_at.fetch_max(self.nanos(begun), Ordering::AcqRel);
+    }
+
+    /// How long the node counts after a sign of life: until it has certainly stopped delivering on its own.
+    pub(crate) fn lease(&self) -> Duration {
+        self.window + LAG
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.zero).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// How long ago that was.
@@ -73,6 +100,8 @@ mod tests {
         assert!(!waiting.is_finished());
         freshness.confirm(Instant::now() + Duration::from_secs(60));
         waiting.await.expect("ends");
+        // Without signs of life from this node a look at the list does not count for long.
+        assert!(freshness.age() == Duration::ZERO && freshness.zero.elapsed() < LAG);
         // An older confirmation that arrives late does not turn the clock back.
         freshness.confirm(Instant::now());
         assert!(freshness.is_fresh());

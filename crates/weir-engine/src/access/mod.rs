@@ -16,3 +16,4 @@ pub use principal::{Principal, Reach};
 pub use ticket::Ticket;
 
 pub(crate) use directory::Access;
+pub(crate) use ticket::Stands;

@@ -18,7 +18,7 @@ pub struct Ticket {
 /// What a ticket stands for, as it is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Stands {
+pub(crate) enum Stands {
     /// An API key.
     Key(KeyId),
     /// A client token.
@@ -32,7 +32,7 @@ pub(super) enum Stands {
 
 impl Stands {
     /// What a ticket of this caller stands for.
-    pub(super) fn of(caller: &Caller) -> Self {
+    pub(crate) fn of(caller: &Caller) -> Self {
         match (&caller.who, &caller.grant) {
             (Who::Client { signer, subject }, Grant::Topics { subscribe, publish }) => Self::Client {
                 signer: *signer,

@@ -1,38 +1,55 @@
 //! Keeping the access state true: reading the list of changes, and holding live sessions against it.
 
 use super::directory::{Access, KEEP};
-use super::ticket::Stands;
 use crate::Error;
+use crate::control::Enforcement;
 use crate::engine::Engine;
-use crate::session::Session;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::time::MissedTickBehavior;
-use weir_core::TenantId;
+use tokio::time::{MissedTickBehavior, timeout};
+use weir_core::Code;
+use weir_store::AccessChange;
 
-/// Between two looks for changes. A change is enforced on every node within this and one query.
+/// Between two looks for changes. A change is enforced on every node within this and one query, sooner when a notice
+/// comes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A look that takes longer is given up for another: the connection may be dead.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// Changes read at once.
 const CHANGES: u32 = 500;
 
+/// What is still to be enforced, and to be reported.
+#[derive(Default)]
+struct Duties {
+    changes: Vec<AccessChange>,
+    /// Changes are missing from the list: anything may have changed.
+    everything: bool,
+    done: Enforcement,
+    unreported: bool,
+}
+
 impl Access {
-    /// Reads the changes since the last look; returns the tenants that they concern.
-    async fn look(&self) -> Result<Vec<TenantId>, Error> {
-        let mut tenants = Vec::new();
+    /// Reads the changes since the last look into `duties`.
+    async fn look(&self, duties: &mut Duties) -> Result<(), Error> {
         loop {
-            let after = self.seen.load(Ordering::Acquire);
-            let changes = self.store.directory.access_changes_after(after, CHANGES).await?;
+            let seen = self.seen.load(Ordering::Acquire);
+            // From the last one known on: where that is missing, others after it may be missing too.
+            let mut changes = self.store.directory.access_changes_after(seen - 1, CHANGES).await?;
             let more = changes.len() == CHANGES as usize;
-            for change in changes {
+            if has_hole(seen, &changes) {
+                self.forget_everything().await?;
+                duties.everything = true;
+                return Ok(());
+            }
+            changes.retain(|change| change.seq > seen);
+            for change in &changes {
                 self.changed.insert(change.tenant_id, (change.seq, Instant::now()));
                 self.seen.fetch_max(change.seq, Ordering::AcqRel);
-                tenants.push(change.tenant_id);
             }
+            duties.changes.append(&mut changes);
             if !more {
-                tenants.sort_unstable();
-                tenants.dedup();
-                return Ok(tenants);
+                return Ok(());
             }
         }
     }
@@ -48,24 +65,29 @@ impl Access {
     }
 }
 
+/// Whether changes between the last one known and these are missing: this node was away while they were pruned, or
+/// the database was put back to an earlier day.
+fn has_hole(seen: i64, from_there: &[AccessChange]) -> bool {
+    match from_there.first() {
+        Some(first) => first.seq != seen && !(seen == 0 && first.seq == 1),
+        None => seen != 0,
+    }
+}
+
 impl Engine {
     /// Looks for changes of access and applies them to live sessions, for ever.
     pub(crate) async fn watch_access(self: Arc<Self>) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut duties = Duties::default();
         let mut failing = false;
         loop {
-            tick.tick().await;
-            let begun = Instant::now();
-            match self.access.look().await {
-                Ok(tenants) => {
-                    failing = false;
-                    for tenant in tenants {
-                        self.enforce(tenant).await;
-                    }
-                    // Only now: what waits for the confirmation finds the hub told of every session's end.
-                    self.access.freshness.confirm(begun);
-                }
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.look_now.notified() => {}
+            }
+            match self.do_duties(&mut duties).await {
+                Ok(()) => failing = false,
                 Err(error) if !failing => {
                     failing = true;
                     let cause = error.internal.unwrap_or(error.message);
@@ -76,29 +98,124 @@ impl Engine {
         }
     }
 
-    /// Holds every live session of a tenant against what is true now.
-    async fn enforce(self: &Arc<Self>, tenant: TenantId) {
-        for session in self.sessions.of(tenant) {
-            self.recheck(&session).await;
+    async fn do_duties(self: &Arc<Self>, duties: &mut Duties) -> Result<(), Error> {
+        let begun = Instant::now();
+        let look = timeout(LOOK_PATIENCE, self.access.look(duties)).await;
+        look.unwrap_or_else(|_| {
+            let message = format!("The list of access changes did not come within {LOOK_PATIENCE:?}.");
+            Err(Error::new(Code::DatabaseUnavailable, message))
+        })?;
+        let seen = self.access.seen.load(Ordering::Acquire);
+        if duties.everything {
+            self.enforce_everything(seen, &mut duties.done).await?;
+        } else if !duties.changes.is_empty() {
+            self.enforce(&duties.changes, &mut duties.done).await?;
         }
+        // Only now: what waits for the confirmation finds the hub told of every session's end.
+        self.access.freshness.confirm(begun);
+        self.access.enforced.store(seen, Ordering::Release);
+        duties.unreported |= duties.everything || !duties.changes.is_empty();
+        duties.everything = false;
+        duties.changes.clear();
+        if duties.unreported {
+            self.store.nodes.confirm(self.node, seen, duties.done.closings()).await?;
+            duties.unreported = false;
+            duties.done = Enforcement::default();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::{Credentials, Grant};
+    use weir_core::key::{self, KeyHasher, PresentedKey};
+    use weir_core::{
+        Clock, KeyId, PlanName, RootSecret, Scopes, SigningKeyId, SystemClock, TenantId, Timestamp,
+    };
+    use weir_store::{
+        AccessChangeKind, Bootstrap, By, NewKey, NewSigningKey, SigningMaterial, Store, TenantStatus,
+    };
+
+    #[test]
+    fn a_list_without_the_last_known_change_has_a_hole() {
+        let list = |seqs: &[i64]| {
+            let change = |&seq| AccessChange {
+                seq,
+                tenant_id: TenantId::new(),
+                at: Timestamp::default(),
+                kind: AccessChangeKind::KeyRevoked,
+                subject: String::new(),
+            };
+            seqs.iter().map(change).collect::<Vec<_>>()
+        };
+        assert!(!has_hole(0, &[]), "nothing has ever changed");
+        assert!(!has_hole(0, &list(&[1, 2])));
+        assert!(has_hole(0, &list(&[2])), "the first ones may be gone");
+        assert!(!has_hole(7, &list(&[7])));
+        assert!(!has_hole(7, &list(&[7, 9])), "numbers may skip");
+        assert!(has_hole(7, &list(&[9])));
+        assert!(has_hole(7, &[]), "the list is younger than what is known");
+    }
+    async fn newcomer(store: &Store, root: &RootSecret, now: Timestamp) -> (TenantId, KeyId, Credentials) {
+        let id = KeyId::new();
+        let text = key::generate(id);
+        let presented = PresentedKey::parse(text.expose()).expect("a key");
+        let wanted = Bootstrap {
+            tenant_name: "acme".into(),
+            project_name: "main".into(),
+            plan: PlanName::Pro,
+            key: NewKey {
+                id,
+                name: "server".into(),
+                key_hash: KeyHasher::new(root).hash(&presented),
+                scopes: Scopes::all(),
+                rate_limit_per_sec: 0,
+                expires_at: None,
+            },
+            signing_key: NewSigningKey {
+                id: SigningKeyId::new(),
+                name: String::new(),
+                templates: None,
+                material: SigningMaterial::Secret(b"sealed".to_vec()),
+            },
+        };
+        let made = store.directory.bootstrap(wanted, By::new("test", now)).await.expect("bootstraps");
+        (made.access.tenant.id, id, Credentials::api_key(text.expose()))
     }
 
-    /// Holds a session against what is true now: ends it, or gives it its credentials as they stand.
-    pub(crate) async fn recheck(&self, session: &Arc<Session>) {
-        let based_on = session.caller();
-        match self.access.again(Stands::of(&based_on)).await {
-            // A refusal of credentials that were replaced meanwhile says nothing about the new ones.
-            Err(error) if Arc::ptr_eq(&session.caller(), &based_on) => session.close(&error),
-            Err(_) => {}
-            Ok(caller) => {
-                let session = Arc::clone(session);
-                // In a task of its own: a session that is catching up must not hold up the others.
-                self.spawn(async move {
-                    if let Err(error) = session.reauthorize(&based_on, caller).await {
-                        session.close(&error);
-                    }
-                });
-            }
-        }
+    /// A node that was away until the changes it missed were forgotten believes nothing that it remembers.
+    #[tokio::test]
+    async fn a_node_that_missed_forgotten_changes_forgets_what_it_knew() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("weir.db").display());
+        let store = weir_store::open(&url, weir_store::Options::default()).await.expect("opens");
+        let (root, now) = (RootSecret::generate(), SystemClock.now());
+        let (tenant, key, credentials) = newcomer(&store, &root, now).await;
+        let settings = Settings { access_window: Duration::from_secs(60), ..Settings::default() };
+        let access =
+            Access::load(store.clone(), &root, Arc::new(SystemClock), &settings).await.expect("loads");
+        let caller = access.authenticate(credentials.clone()).await.expect("is known");
+        assert!(matches!(caller.grant, Grant::Scopes(_)));
+
+        let by = || By::new("test", now);
+        store.keys.revoke(tenant, key, by()).await.expect("revokes");
+        store.tenants.set_status(tenant, TenantStatus::Active, None, by()).await.expect("changes");
+        store.nodes.prune(Duration::ZERO).await.expect("prunes");
+        let mut duties = Duties::default();
+        access.look(&mut duties).await.expect("looks");
+        assert!(duties.everything && duties.changes.is_empty());
+        let refused = access.authenticate(credentials).await.expect_err("it was revoked");
+        assert_eq!(refused.code, Code::InvalidApiKey);
+
+        // From the new head on it follows the list again.
+        let change =
+            store.tenants.set_status(tenant, TenantStatus::Active, None, by()).await.expect("changes");
+        let mut duties = Duties::default();
+        access.look(&mut duties).await.expect("looks");
+        assert!(!duties.everything);
+        assert_eq!(duties.changes, [change.change]);
     }
 }

@@ -46,7 +46,17 @@ struct Inner {
     slot: Option<ConnectionSlot>,
     /// Asked to close before the hub owned the socket.
     doomed: Option<Box<Goodbye>>,
+    /// Told to end, with nothing more to be done for it.
+    ending: bool,
     closed: bool,
+}
+
+impl Inner {
+    /// Live patterns that the caller may not subscribe to (any more).
+    fn lost(&self) -> Vec<Pattern> {
+        let lost = |pattern: &Pattern| self.caller.may_subscribe(std::slice::from_ref(pattern)).is_err();
+        self.live.iter().map(|(pattern, _)| pattern.clone()).filter(lost).collect()
+    }
 }
 
 impl Session {
@@ -69,6 +79,7 @@ impl Session {
                 live: Vec::new(),
                 slot: Some(slot),
                 doomed: None,
+                ending: false,
                 closed: false,
             }),
             turn: TurnMutex::new(None),
@@ -122,6 +133,10 @@ impl Session {
     /// # Errors
     /// `RATE_LIMIT_EXCEEDED`.
     pub fn take_publish(&self) -> Result<(), Error> {
+        // Frames that were read before the end: whoever lost access publishes nothing more.
+        if self.inner().ending {
+            return Err(gone());
+        }
         take(&self.publish_rate, "publishes per second on one connection")
     }
 
@@ -139,9 +154,10 @@ impl Session {
         }
     }
 
-    /// Ends the connection, saying why in its own words. Revoked access discards what is still queued.
-    pub fn close(&self, error: &Error) {
-        self.close_saying(error, Some((self.farewell)(error)));
+    /// Ends the connection, saying why in its own words. Revoked access discards what is still queued. False when it
+    /// was ending already.
+    pub fn close(&self, error: &Error) -> bool {
+        self.close_saying(error, Some((self.farewell)(error)))
     }
 
     /// Says that the connection will end, and why, without ending it.
@@ -149,8 +165,8 @@ impl Session {
         self.send((self.farewell)(error));
     }
 
-    /// Ends the connection with other last words.
-    pub fn close_saying(&self, error: &Error, text: Option<Vec<u8>>) {
+    /// Ends the connection with other last words. False when it was ending already.
+    pub fn close_saying(&self, error: &Error, text: Option<Vec<u8>>) -> bool {
         let discard = matches!(
             error.code,
             Code::TenantSuspended
@@ -170,6 +186,7 @@ impl Session {
             Some(conn) => self.engine.hub.close(*conn, goodbye),
             None => inner.doomed = Some(Box::new(goodbye)),
         }
+        !std::mem::replace(&mut inner.ending, true) && !inner.closed
     }
 
     /// Stops following these patterns; unknown ones are ignored.
@@ -207,24 +224,41 @@ impl Session {
             ));
         }
         take(&self.subscribe_rate, "subscriptions and refreshes per second on one connection")?;
-        self.install(caller);
-        let (engine, again) = (Arc::clone(&self.engine), Arc::clone(self));
-        self.engine.spawn(async move { engine.recheck(&again).await });
+        self.install(&mut self.inner(), caller);
+        self.engine.recheck(self).await;
         self.drop_lost().await
     }
 
     /// The same credentials, as they stand now. Nothing happens if others were installed meanwhile.
-    pub(crate) async fn reauthorize(&self, based_on: &Arc<Caller>, caller: Arc<Caller>) -> Result<(), Error> {
-        if !Arc::ptr_eq(&self.caller(), based_on) {
-            return Ok(());
+    /// Lost subscriptions have ended for the hub when this returns.
+    pub(crate) fn reauthorize(self: &Arc<Self>, based_on: &Arc<Caller>, caller: Arc<Caller>) {
+        let same = caller.grant == based_on.grant;
+        {
+            let mut inner = self.inner();
+            if !Arc::ptr_eq(&inner.caller, based_on) {
+                return;
+            }
+            self.install(&mut inner, caller);
+            if same {
+                return;
+            }
+            let lost = inner.lost();
+            if let Some(conn) = self.conn.get().filter(|_| !lost.is_empty()) {
+                self.engine.hub.detach(*conn, lost.clone(), Box::new(|| {}));
+                inner.live.retain(|(live, _)| !lost.contains(live));
+            }
         }
-        self.install(caller);
-        self.drop_lost().await.map(drop)
+        // What is just being subscribed, in a task of its own: others must not wait for its replay.
+        let session = Arc::clone(self);
+        self.engine.spawn(async move {
+            if let Err(error) = session.drop_lost().await {
+                session.close(&error);
+            }
+        });
     }
 
     /// At once, so that a replay that is under way is held to it with its next page.
-    fn install(&self, caller: Arc<Caller>) {
-        let mut inner = self.inner();
+    fn install(&self, inner: &mut Inner, caller: Arc<Caller>) {
         if !inner.closed {
             self.engine.sessions.expect_end(self.id, &inner.caller, &caller);
             inner.caller = caller;
@@ -233,11 +267,7 @@ impl Session {
 
     async fn drop_lost(&self) -> Result<usize, Error> {
         let _turn = self.turn.lock().await;
-        let lost: Vec<Pattern> = {
-            let inner = self.inner();
-            let lost = |pattern: &Pattern| inner.caller.may_subscribe(std::slice::from_ref(pattern)).is_err();
-            inner.live.iter().map(|(pattern, _)| pattern.clone()).filter(lost).collect()
-        };
+        let lost = self.inner().lost();
         if !lost.is_empty() {
             self.drop_patterns(lost.clone()).await?;
         }

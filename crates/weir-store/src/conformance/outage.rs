@@ -4,16 +4,7 @@ use super::place::{Place, patient};
 use super::{by, set_up};
 use crate::postgres_server::PostgresServer;
 use crate::{Options, StoreError, open};
-use std::process::Command;
 use std::time::{Duration, Instant};
-
-fn signal(server: &PostgresServer, signal: &str) {
-    // The server's children answer the queries, so they are signalled with it.
-    let parent = server.pid().expect("runs").to_string();
-    let children = Command::new("pgrep").args(["-P", &parent]).output().expect("pgrep").stdout;
-    let pids = format!("{parent}\n{}", String::from_utf8_lossy(&children));
-    Command::new("kill").arg(signal).args(pids.split_whitespace()).output().expect("kill");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_answering_is_unavailable_until_it_does() {
@@ -29,21 +20,21 @@ async fn a_server_that_stops_answering_is_unavailable_until_it_does() {
     store.migrate().await.expect("migrates, without the time limit of a call");
     let made = set_up(&store, "acme").await;
 
-    signal(&server, "-STOP");
+    server.pause().expect("kill");
     let started = Instant::now();
     let read = store.directory.key(made.key.id).await.expect_err("stopped");
     let write = store.keys.revoke(made.access.tenant.id, made.key.id, by(1)).await.expect_err("stopped");
     assert!(read.is_transient() && write.is_transient(), "{read}; {write}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 
-    signal(&server, "-CONT");
+    server.resume().expect("kill");
     let deadline = Instant::now() + Duration::from_secs(30);
     while let Err(error) = store.ping().await {
         assert!(error.is_transient() && Instant::now() < deadline, "{error}");
     }
     store.directory.key(made.key.id).await.expect("reads again").expect("is there");
 
-    signal(&server, "-KILL");
+    server.signal("-KILL").expect("kill");
     let error = store.directory.key(made.key.id).await.expect_err("dead");
     assert!(error.is_transient(), "{error}");
 }
