@@ -1,5 +1,6 @@
 //! What a delivery costs: server CPU seconds per million deliveries of one topic to many WebSocket
-//! subscribers, beside a bare loop of `send()` over as many sockets, and memory per idle connection.
+//! subscribers, plain and in the envelope of an operation each (as GraphQL has them), beside a bare loop of
+//! `send()` over as many sockets, and memory per idle connection.
 //!
 //! `cargo run --release -p weir-hub --example fanout_cost -- [SUBSCRIBERS] [SECONDS]`. Wants two
 //! processors (`taskset`): the server on one, the clients in a process of their own on the other.
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use weir_core::{Position, ProjectId};
-use weir_hub::{Attach, Closed, Config, Conn, Dialect, Hub, Listener, Message, Meter, NewConnection};
+use weir_hub::{
+    Attach, Closed, Config, Conn, Dialect, Hub, Listener, Message, Meter, NewConnection, Operation, Shape,
+};
 
 const PAYLOAD: usize = 128;
 
@@ -26,12 +29,15 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("client") => client(args[1].parse().unwrap(), number(2, 0)),
         Some("server") => server(number(1, 10_000), number(2, 5) as u64),
-        Some("memory") => memory(number(1, 10_000), args[2] == "own"),
+        Some("memory") => memory(number(1, 10_000), &args[2]),
         _ => {
             let (count, seconds) = (number(0, 10_000).to_string(), number(1, 5).to_string());
-            for args in
-                [["memory", &count, "shared"], ["memory", &count, "own"], ["server", &count, &seconds]]
-            {
+            for args in [
+                ["memory", &count, "shared"],
+                ["memory", &count, "own"],
+                ["memory", &count, "operation"],
+                ["server", &count, &seconds],
+            ] {
                 let me = std::env::current_exe().unwrap();
                 Command::new("taskset").args(["-c", "0"]).arg(me).args(args).status().unwrap();
             }
@@ -142,21 +148,58 @@ fn floor(sockets: &[TcpStream], rate: u64, seconds: u64) -> (f64, f64) {
     ((cpu() - before).as_secs_f64() / messages / sockets.len() as f64 * 1e6, messages / sends)
 }
 
+/// How each subscriber subscribes; the number is its own.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Shared,
+    OwnTopic,
+    Operation,
+}
+
+/// About what a selection of five fields copies.
+struct Selection;
+
+impl Shape for Selection {
+    fn key(&self) -> &str {
+        "id topic sequence cursor payload"
+    }
+
+    fn render(&self, message: &Message, out: &mut Vec<u8>) {
+        let fifth = message.body.len().div_ceil(5);
+        for (name, value) in ["{\"a", ",\"b", ",\"c", ",\"d", ",\"e"].iter().zip(message.body.chunks(fifth)) {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+fn operation(number: usize) -> Arc<Operation> {
+    let id = format!("{number:08x}-0000-4000-8000-000000000000");
+    Arc::new(Operation {
+        id: 0,
+        prefix: format!(r#"{{"id":"{id}","type":"next","payload":{{"data":{{"eventStream":"#).into(),
+        suffix: Bytes::from_static(b"}}}"),
+        shape: Arc::new(Selection),
+    })
+}
+
 struct Subscriber {
     hub: Hub,
     project: ProjectId,
-    own_topic: Option<usize>,
+    kind: Kind,
+    number: usize,
     attached: Arc<AtomicU64>,
 }
 
 impl Listener for Subscriber {
     fn opened(&self, conn: Conn) {
-        let topic = self.own_topic.map_or("topic".to_owned(), |n| format!("user.{n}.inbox"));
+        let own = || format!("user.{}.inbox", self.number);
+        let topic = if self.kind == Kind::OwnTopic { own() } else { "topic".to_owned() };
         let attached = Arc::clone(&self.attached);
         let attach = Attach {
             project: self.project,
             patterns: vec![topic.parse().unwrap()],
-            operation: None,
+            operation: (self.kind == Kind::Operation).then(|| operation(self.number)),
             after: None,
             preface: None,
             done: Box::new(move |outcome| {
@@ -196,11 +239,11 @@ impl World {
     }
 
     /// Adopts and attaches all; returns the bytes of memory that each took.
-    fn adopt(&self, sockets: Vec<TcpStream>, own_topics: bool) -> usize {
+    fn adopt(&self, sockets: Vec<TcpStream>, kind: Kind) -> usize {
         let count = sockets.len();
         let attached = Arc::new(AtomicU64::new(0));
         let before = resident();
-        for (n, socket) in sockets.into_iter().enumerate() {
+        for (number, socket) in sockets.into_iter().enumerate() {
             let (hub, project) = (self.hub.clone(), self.project);
             self.hub.adopt(NewConnection {
                 socket,
@@ -210,12 +253,13 @@ impl World {
                 listener: Arc::new(Subscriber {
                     hub,
                     project,
-                    own_topic: own_topics.then_some(n),
+                    kind,
+                    number,
                     attached: Arc::clone(&attached),
                 }),
             });
             // Few at a time, or the queue's own memory would be measured.
-            while attached.load(Relaxed) + 64 < n as u64 {
+            while attached.load(Relaxed) + 64 < number as u64 {
                 std::thread::yield_now();
             }
         }
@@ -266,30 +310,33 @@ fn server(count: usize, seconds: u64) {
     let floors = [10, 200].map(|rate| floor(&sockets, rate, seconds));
     drop(sockets);
     child.wait().unwrap();
-    let mut world = World::new();
-    let (mut child, sockets) = subscribers(count);
-    world.adopt(sockets, false);
-    for (rate, (floor, floor_joined)) in [10, 200].into_iter().zip(floors) {
-        let (cpu, throughput, joined) = world.measure(count, rate, seconds);
-        println!(
-            "{rate:>4} msg/s: {cpu:.3} CPU s per million at {joined:.1} events a send, \
-             {:.2}M deliveries/s; floor {floor:.3} at {floor_joined:.1}: ratio {:.2}",
-            throughput / 1e6,
-            cpu / floor,
-        );
+    for (name, kind) in [("plain", Kind::Shared), ("enveloped", Kind::Operation)] {
+        let mut world = World::new();
+        let (mut child, sockets) = subscribers(count);
+        world.adopt(sockets, kind);
+        for (rate, (floor, floor_joined)) in [10, 200].into_iter().zip(floors) {
+            let (cpu, throughput, joined) = world.measure(count, rate, seconds);
+            println!(
+                "{name:>9}, {rate:>3} msg/s: {cpu:.3} CPU s per million at {joined:.1} events a send, \
+                 {:.2}M deliveries/s; floor {floor:.3} at {floor_joined:.1}: ratio {:.2}",
+                throughput / 1e6,
+                cpu / floor,
+            );
+        }
+        world.hub.shutdown();
+        child.wait().unwrap();
     }
-    world.hub.shutdown();
-    child.wait().unwrap();
 }
 
-fn memory(count: usize, own_topics: bool) {
+fn memory(count: usize, kind: &str) {
     let world = World::new();
     let (mut child, sockets) = subscribers(count);
-    let bytes = world.adopt(sockets, own_topics);
-    println!(
-        "{count} idle connections, {}: {bytes} B each",
-        if own_topics { "a topic each" } else { "one topic" }
-    );
+    let (kind, what) = match kind {
+        "own" => (Kind::OwnTopic, "a topic each"),
+        "operation" => (Kind::Operation, "one topic, an operation each"),
+        _ => (Kind::Shared, "one topic"),
+    };
+    println!("{count} idle connections, {what}: {} B each", world.adopt(sockets, kind));
     world.hub.shutdown();
     child.wait().unwrap();
 }

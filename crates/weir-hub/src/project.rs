@@ -22,13 +22,18 @@ pub struct Project {
     pub parked: Vec<(Conn, Attach)>,
 }
 
+/// What the operations of a connection want, in their order. Behind a thin pointer: that of a plain
+/// selection is wide already.
+#[derive(PartialEq, Eq, Hash)]
+pub struct Wants(pub Box<[Want]>);
+
 /// What a connection is subscribed to.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Selection {
     /// Events as they are, each once. Sorted.
     Plain(Arc<[Pattern]>),
-    /// Events as each of its operations wants them, in the order of the connection's operations.
-    Operations(Arc<[Want]>),
+    /// Events as each of its operations wants them.
+    Operations(Arc<Wants>),
 }
 
 impl Selection {
@@ -36,7 +41,7 @@ impl Selection {
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         let (plain, wants) = match self {
             Self::Plain(patterns) => (&patterns[..], &[][..]),
-            Self::Operations(wants) => (&[][..], &wants[..]),
+            Self::Operations(wants) => (&[][..], &wants.0[..]),
         };
         plain.iter().chain(wants.iter().flat_map(|want| want.patterns.iter()))
     }
@@ -50,7 +55,7 @@ impl Selection {
     ) -> impl Iterator<Item = Option<&'a Arc<Operation>>> {
         let (plain, wants) = match self {
             Self::Plain(patterns) => (patterns.iter().any(|pattern| pattern.matches(topic)), &[][..]),
-            Self::Operations(wants) => (false, &wants[..]),
+            Self::Operations(wants) => (false, &wants.0[..]),
         };
         let selecting = wants.iter().zip(operations).filter(|(want, _)| want.matches(topic));
         plain.then_some(None).into_iter().chain(selecting.map(|(_, operation)| Some(operation)))
@@ -78,7 +83,7 @@ impl Group {
     pub fn copies(&self, topic: &str) -> u32 {
         match &self.selection {
             Selection::Plain(_) => 1,
-            Selection::Operations(wants) => wants.iter().filter(|want| want.matches(topic)).count() as u32,
+            Selection::Operations(wants) => wants.0.iter().filter(|want| want.matches(topic)).count() as u32,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::connection::{Covered, NONE};
 use crate::operation::Want;
-use crate::project::Selection;
+use crate::project::{Selection, Wants};
 use crate::{Conn, Message, Operation};
 use std::sync::Arc;
 use weir_core::{Pattern, Position};
@@ -26,8 +26,8 @@ impl Shard {
         let mut wants = self.wants_of(slot);
         wants.push(want.clone());
         if conn.group == NONE {
-            self.conns[slot as usize].covered = Covered::Operations(operations.into());
-            self.join(slot, project, Selection::Operations(wants.into()));
+            self.conns[slot as usize].covered = Covered::Operations(Box::new(operations.into()));
+            self.join(slot, project, Selection::Operations(Arc::new(Wants(wants.into()))));
             return self.fall_back(slot, project, start);
         }
         let ring = &self.projects[project as usize].ring;
@@ -36,8 +36,8 @@ impl Shard {
             missed.map(|entry| (Arc::clone(&entry.message), entry.weight as usize)).unzip();
         self.queue_messages(slot, messages, Some(&operation), weights.iter().sum());
         self.leave(slot);
-        self.conns[slot as usize].covered = Covered::Operations(operations.into());
-        self.join(slot, project, Selection::Operations(wants.into()));
+        self.conns[slot as usize].covered = Covered::Operations(Box::new(operations.into()));
+        self.join(slot, project, Selection::Operations(Arc::new(Wants(wants.into()))));
     }
 
     /// Ends one operation. What was published before and is still to be passed on finds it gone.
@@ -73,14 +73,14 @@ impl Shard {
             self.conns[slot as usize].covered = Covered::Since(0);
             return;
         };
-        self.conns[slot as usize].covered = Covered::Operations(operations.into());
-        self.join(slot, project, Selection::Operations(wants.into()));
+        self.conns[slot as usize].covered = Covered::Operations(Box::new(operations.into()));
+        self.join(slot, project, Selection::Operations(Arc::new(Wants(wants.into()))));
     }
 
     /// What the operations of a connection want, in their order.
     fn wants_of(&self, slot: u32) -> Vec<Want> {
         match self.groups.get(self.conns[slot as usize].group as usize).map(|group| &group.selection) {
-            Some(Selection::Operations(wants)) => wants.to_vec(),
+            Some(Selection::Operations(wants)) => wants.0.to_vec(),
             _ => Vec::new(),
         }
     }

@@ -274,7 +274,7 @@ impl Shard {
             let is_plain = match &group.selection {
                 Selection::Plain(_) => true,
                 Selection::Operations(wants) => {
-                    pass.rendered.fill(wants, &run);
+                    pass.rendered.fill(&wants.0, &run);
                     false
                 }
             };
