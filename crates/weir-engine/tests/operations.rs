@@ -95,8 +95,7 @@ impl World {
     }
 
     async fn caller(&self, subscribe: &[&str]) -> Arc<Caller> {
-        let mut header = Header::default();
-        header.kid = Some(self.signer.to_string());
+        let header = Header { kid: Some(self.signer.to_string()), ..Header::default() };
         let claims =
             json!({ "exp": 4_000_000_000_u64, "aud": self.project.to_string(), "subscribe": subscribe });
         let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(SECRET.as_bytes()));
@@ -266,7 +265,7 @@ async fn operations_resume_end_and_lose_their_permission_one_by_one() {
     assert!(first.is_ok() && second.is_ok() && third.is_ok());
     world.publish(10).await;
     let heard = client.events(30 + 20 + 5);
-    let is_odd = |n: &u64| n % 2 == 0; // Sequences begin with 1, topics with `t.0`.
+    let is_odd = |n: &u64| n.is_multiple_of(2); // Sequences begin with 1, topics with `t.0`.
     assert_eq!(heard["all"], (11..=40).collect::<Vec<_>>());
     assert_eq!(heard["odd"], (1..=40).filter(is_odd).collect::<Vec<_>>());
     assert_eq!(heard["live"], (31..=40).filter(|n| !is_odd(n)).collect::<Vec<_>>());

@@ -328,6 +328,14 @@ fn one_that_is_too_far_behind_is_closed_with_all_its_operations() {
     assert_eq!(ear.closed().by, ClosedBy::SlowConsumer);
 }
 
+/// What an operation should hear and what it heard.
+struct Modelled {
+    expected: Vec<u64>,
+    wish: &'static [&'static str],
+    lives: bool,
+    heard: Vec<u64>,
+}
+
 /// Random beginnings, ends and events on a connection that is behind most of the time: every operation
 /// hears of what it selects from its start on, in order, each once, and up to its end.
 #[test]
@@ -335,13 +343,12 @@ fn operations_come_and_go_on_a_slow_connection() {
     const TOPICS: [&str; 3] = ["a.1", "a.2", "b"];
     const WISHES: [&[&str]; 4] = [&["a.*"], &["a.1", "b"], &[">"], &["b"]];
     let topic = |n: u64| TOPICS[(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % 3];
-    for seed in 0..20 {
+    for seed in 0..10 {
         let mut rng = StdRng::seed_from_u64(seed);
         let dialect = if seed % 2 == 0 { Dialect::WebSocket } else { Dialect::Sse };
         let world = World::new(Config { backlog_bytes: 64 << 20, ..config() });
         let (_ear, conn, mut client) = world.connect_narrow(dialect);
-        // What each operation should hear, whether it still lives, and what it heard.
-        let mut operations: Vec<(Vec<u64>, &[&str], bool, Vec<u64>)> = Vec::new();
+        let mut operations: Vec<Modelled> = Vec::new();
         let mut head = 0_u64;
         for _ in 0..400 {
             match rng.random_range(0..10) {
@@ -356,12 +363,13 @@ fn operations_come_and_go_on_a_slow_connection() {
                         wish,
                         Some(position(start)),
                     );
-                    operations.push(((start + 1..=head).filter(selects).collect(), wish, true, Vec::new()));
+                    let expected = (start + 1..=head).filter(selects).collect();
+                    operations.push(Modelled { expected, wish, lives: true, heard: Vec::new() });
                 }
                 1 if !operations.is_empty() => {
                     let id = rng.random_range(0..operations.len());
                     end(&world, conn, id as u32);
-                    operations[id].2 = false;
+                    operations[id].lives = false;
                 }
                 2..6 => {
                     let count = rng.random_range(1..20);
@@ -369,17 +377,20 @@ fn operations_come_and_go_on_a_slow_connection() {
                     world.publish(
                         batch.clone().map(|n| message(n, topic(n), (n * 37 % 900) as usize)).collect(),
                     );
-                    for (expected, wish, _, _) in operations.iter_mut().filter(|operation| operation.2) {
+                    for Modelled { expected, wish, .. } in operations.iter_mut().filter(|one| one.lives) {
                         let wish = patterns(wish);
                         expected.extend(batch.clone().filter(|n| wish.iter().any(|p| p.matches(topic(*n)))));
                     }
                     head += count;
                 }
                 _ => {
-                    let unheard = operations.iter().filter(|one| one.2).map(|one| one.0.len() - one.3.len());
+                    let unheard = operations
+                        .iter()
+                        .filter(|one| one.lives)
+                        .map(|one| one.expected.len() - one.heard.len());
                     for _ in 0..unheard.sum::<usize>().min(rng.random_range(0..40)) {
                         let (id, sequence) = next(&mut client);
-                        operations[id as usize].3.push(sequence);
+                        operations[id as usize].heard.push(sequence);
                     }
                 }
             }
@@ -392,9 +403,9 @@ fn operations_come_and_go_on_a_slow_connection() {
                 break;
             }
             let (id, sequence) = parse(&text);
-            operations[id as usize].3.push(sequence);
+            operations[id as usize].heard.push(sequence);
         }
-        for (id, (expected, _, lives, heard)) in operations.iter().enumerate() {
+        for (id, Modelled { expected, lives, heard, .. }) in operations.iter().enumerate() {
             let count = if *lives { expected.len() } else { heard.len().min(expected.len()) };
             assert_eq!(*heard, expected[..count], "seed {seed}, operation {id}, alive: {lives}");
         }
