@@ -74,20 +74,10 @@ impl World {
             },
         };
         let made = store.directory.bootstrap(wanted, By::new("test", SystemClock.now())).await.expect("made");
-        let settings = Settings {
-            replay_page_events: 100,
-            replay_page_bytes: 1 << 20,
-            concurrent_replays: 2,
-            access_window: Duration::from_secs(30),
-            new_connections_per_second: 0,
-            jwt_bytes: 4096,
-            jwt_leeway: Duration::from_secs(30),
-            ticket_lifetime: Duration::from_secs(30),
-            hub_queue_bytes: 1 << 20,
-        };
         let log = Embedded::open(&embedded::Options::new(files.path().join("log"))).expect("a log");
         let hub = Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub");
-        let parts = Parts { store, log, hub, clock: Arc::new(SystemClock), root, settings };
+        let parts =
+            Parts { store, log, hub, clock: Arc::new(SystemClock), root, settings: Settings::default() };
         let engine = Engine::start(parts).await.expect("an engine");
         let publisher = engine.authenticate(Credentials::api_key(text.expose())).await.expect("a caller");
         let project = made.access.project.id;
