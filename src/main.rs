@@ -39,6 +39,9 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(command::setup::KeysCommand),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(command::audit::AuditCommand),
     /// Publish an event, or one for each line of standard input.
     Publish(client::publish::Args),
     /// Watch events as they come.
@@ -83,6 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => command::setup::migrate(config),
         Command::Bootstrap(args) => command::setup::bootstrap(config, &args),
         Command::Keys(args) => command::setup::keys(config, args),
+        Command::Audit(args) => command::audit::run(config, args),
         Command::Publish(args) => command::block_on(client::publish::run(args)),
         Command::Subscribe(args) => command::block_on(client::subscribe::run(args)),
         Command::Replay(args) => command::block_on(client::replay::run(args)),

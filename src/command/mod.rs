@@ -1,6 +1,7 @@
 //! The commands that run or look after a server.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to a person at a terminal")]
 
+pub mod audit;
 pub mod doctor;
 pub mod errors;
 pub mod permissions;

@@ -29,4 +29,5 @@ pub use resume::{Gap, GapReason, Start};
 pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};
 
 // What administration answers with; the gateway does not name the store.
+pub use weir_store::audit;
 pub use weir_store::{After, ApiKey, Overrides, Page, Project, Tenant, TenantStatus};

@@ -1,6 +1,6 @@
 //! The OpenAPI document, generated from the handlers.
 
-use crate::rest::admin::{keys, projects, tenants};
+use crate::rest::admin::{audit, keys, projects, tenants};
 use crate::rest::{events, replay, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
@@ -18,6 +18,7 @@ use weir_core::Code;
     paths(events::publish, events::publish_batch, replay::replay, topics::list, tickets::create,
         tenants::list, tenants::create, tenants::read, tenants::change, tenants::suspend, tenants::resume,
         projects::list, projects::create, projects::read,
+        audit::list, audit::verify, audit::export,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke),
     tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
         (name = "admin", description = "Tenants, projects, keys")),

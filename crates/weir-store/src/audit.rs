@@ -2,6 +2,7 @@
 
 use crate::{After, By, Page, Reply};
 use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_core::{TenantId, Timestamp};
 
@@ -19,8 +20,8 @@ pub struct NewEntry {
     pub details: Value,
 }
 
-/// One entry of a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One entry of a chain. As JSON it is a line of an export, from which the chain can be checked again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Whose chain; `None` is the installation's own.
     pub tenant_id: Option<TenantId>,
@@ -37,8 +38,10 @@ pub struct Entry {
     /// What else is worth knowing, as JSON. Kept as text: the hash covers its very bytes.
     pub details: String,
     /// The hash of the entry before; zeros for the first.
+    #[serde(with = "hex")]
     pub previous_hash: Hash,
     /// The hash over everything above.
+    #[serde(with = "hex")]
     pub hash: Hash,
 }
 
@@ -78,12 +81,103 @@ pub enum Verification {
         head: Hash,
     },
     /// Somebody changed, removed or added an entry.
-    Broken {
-        /// The first entry that is not as it was written, or is missing.
-        sequence: i64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    Broken(Flaw),
+}
+
+/// What is wrong with a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// The first entry that is not as it was written, or is missing.
+    pub sequence: i64,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// Checks a chain entry by entry, from its first.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// The last entry that was checked; 0 before the first.
+    pub sequence: i64,
+    /// Its hash.
+    pub head: Hash,
+}
+
+impl Links {
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// When it is not the next one as it was written.
+    pub fn add(&mut self, entry: &Entry) -> Result<(), Flaw> {
+        let sequence = self.sequence + 1;
+        let flaw = |reason| Err(Flaw { sequence, reason });
+        if entry.sequence != sequence {
+            return flaw(MISSING);
+        }
+        if entry.previous_hash != self.head {
+            return flaw("it does not continue the entry before");
+        }
+        if entry.hash != entry.computed_hash() {
+            return flaw("its content was changed");
+        }
+        *self = Self { sequence, head: entry.hash };
+        Ok(())
+    }
+}
+
+pub(crate) const MISSING: &str = "it is missing";
+
+/// Which entries of a chain are wanted; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this action: `key.revoke`.
+    pub action: Option<String>,
+    /// By this actor: `key:key_…`.
+    pub actor: Option<String>,
+    /// To this target: an id.
+    pub target: Option<String>,
+    /// From then on.
+    pub from: Option<Timestamp>,
+    /// Before then.
+    pub to: Option<Timestamp>,
+}
+
+/// Hashes as 64 hex digits.
+pub mod hex {
+    use super::Hash;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Write;
+
+    /// Writes a hash.
+    #[must_use]
+    pub fn text(hash: &Hash) -> String {
+        hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing into a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// Reads a hash.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Hash> {
+        let mut hash = Hash::default();
+        if text.len() != 2 * hash.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(hash)
+    }
+
+    pub(super) fn serialize<S: Serializer>(hash: &Hash, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&text(hash))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Hash, D::Error> {
+        let text = String::deserialize(d)?;
+        parse(&text).ok_or_else(|| serde::de::Error::custom("a hash is 64 hex digits"))
+    }
 }
 
 /// The audit trail. `tenant` is `None` for the installation's own chain.
@@ -93,7 +187,10 @@ pub trait Audit: Send + Sync {
     fn append(&self, tenant: Option<TenantId>, entry: NewEntry, by: By) -> Reply<'_, Entry>;
 
     /// The entries of a chain in order.
-    fn list(&self, tenant: Option<TenantId>, page: After<i64>) -> Reply<'_, Page<Entry>>;
+    fn list(&self, tenant: Option<TenantId>, filter: Filter, page: After<i64>) -> Reply<'_, Page<Entry>>;
+
+    /// Whose chains there are, tenants that are gone included.
+    fn chains(&self) -> Reply<'_, Vec<Option<TenantId>>>;
 
     /// Reads a whole chain and checks it.
     fn verify(&self, tenant: Option<TenantId>) -> Reply<'_, Verification>;

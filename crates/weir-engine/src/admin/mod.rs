@@ -1,6 +1,7 @@
 //! Administration: tenants, projects, keys. Every call takes a [`May`], which exists only for somebody who holds
 //! the permission: a signature says who may call it, on every protocol.
 
+mod audit;
 mod enforced;
 mod keys;
 mod once;

@@ -1,6 +1,6 @@
 use super::place::Place;
 use super::{at, at_once, by, new_key, new_tenant, set_up};
-use crate::audit::{Entry, NewEntry, Verification};
+use crate::audit::{Entry, Filter, Links, NewEntry, Verification};
 use crate::{After, By, Store};
 use serde_json::json;
 use weir_core::{KeyId, RequestId, TenantId};
@@ -10,7 +10,7 @@ fn entry(target: &str) -> NewEntry {
 }
 
 async fn entries(store: &Store, tenant: Option<TenantId>) -> Vec<Entry> {
-    store.audit.list(tenant, After::first(1_000)).await.expect("lists").items
+    store.audit.list(tenant, Filter::default(), After::first(1_000)).await.expect("lists").items
 }
 
 async fn verify(store: &Store, tenant: Option<TenantId>) -> Verification {
@@ -44,8 +44,33 @@ pub async fn changes_leave_entries_in_a_chain(place: &Place) {
     let own = entries(&store, None).await;
     assert_eq!((own.len(), own[0].sequence, own[0].tenant_id), (1, 1, None));
 
-    let page = store.audit.list(Some(tenant), After { after: Some(1), limit: 2 }).await.expect("lists");
+    let after = After { after: Some(1), limit: 2 };
+    let page = store.audit.list(Some(tenant), Filter::default(), after).await.expect("lists");
     assert_eq!((page.items, page.has_more), (chain[1..3].to_vec(), true));
+
+    let mut chains = store.audit.chains().await.expect("lists");
+    chains.sort();
+    assert_eq!(chains, [None, Some(tenant)]);
+    let text = |text: &str| Some(text.to_owned());
+    for (filter, expected) in [
+        (Filter { action: text("key.create"), ..Filter::default() }, &chain[3..4]),
+        (Filter { actor: text("member:ada"), ..Filter::default() }, &chain[4..]),
+        (Filter { target: text(&made.key.id.to_string()), ..Filter::default() }, &chain[3..]),
+        (Filter { from: Some(at(1)), to: Some(at(4)), ..Filter::default() }, &chain[4..]),
+        (Filter { to: Some(at(3)), ..Filter::default() }, &chain[..4]),
+        (Filter { actor: text("member:ada"), action: text("key.create"), ..Filter::default() }, &[]),
+    ] {
+        let found = store.audit.list(Some(tenant), filter.clone(), After::first(10)).await.expect("lists");
+        assert_eq!(found.items, expected, "{filter:?}");
+    }
+    // An export is lossless, and any change of it shows.
+    let lines: Vec<_> = chain.iter().map(|entry| serde_json::to_string(entry).expect("JSON")).collect();
+    let read = |line: &String| serde_json::from_str::<Entry>(line).expect("an entry");
+    let mut links = Links::default();
+    assert!(lines.iter().all(|line| links.add(&read(line)).is_ok()));
+    assert_eq!((links.sequence, links.head), (5, last.hash));
+    let forged = Entry { actor: "nobody".into(), ..read(&lines[0]) };
+    assert_eq!(Links::default().add(&forged).expect_err("changed").sequence, 1);
 }
 
 pub async fn a_failed_change_leaves_nothing(place: &Place) {
@@ -135,7 +160,7 @@ pub async fn tampering_is_found(place: &Place) {
         place.execute(attempt).await;
         let found = verify(&store, None).await;
         assert!(
-            matches!(found, Verification::Broken { sequence, .. } if sequence == expected),
+            matches!(found, Verification::Broken(flaw) if flaw.sequence == expected),
             "{attempt}: {found:?}"
         );
         place.execute("DELETE FROM audit_entries").await;

@@ -220,7 +220,8 @@ pub async fn changes_to_a_user_reach_all_its_tenants(place: &Place) {
     }
     let user = store.people.user(ada.id).await.expect("reads");
     assert_eq!((user.operator, user.disabled_at), (true, None));
-    let chain = store.audit.list(None, After::first(20)).await.expect("lists").items;
+    let chain =
+        store.audit.list(None, crate::audit::Filter::default(), After::first(20)).await.expect("lists").items;
     let actions: Vec<_> = chain.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["user.create", "user.password", "user.operator", "user.disabled", "user.disabled"]);
 }

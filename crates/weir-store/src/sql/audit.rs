@@ -3,7 +3,7 @@
 use super::Sql;
 use super::database::{Scope, Tx};
 use super::value::{Row, args};
-use crate::audit::{Audit, Entry, Hash, NewEntry, Verification};
+use crate::audit::{Audit, Entry, Filter, Flaw, Hash, Links, MISSING, NewEntry, Verification};
 use crate::{After, By, MAX_PAGE, Page, Reply, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,6 +12,10 @@ use weir_core::TenantId;
 /// The installation's own chain has the nil UUID for a tenant: no tenant has it.
 fn chain(tenant: Option<TenantId>) -> Uuid {
     tenant.map_or(Uuid::nil(), TenantId::uuid)
+}
+
+fn whose(chain: Uuid) -> Option<TenantId> {
+    (!chain.is_nil()).then(|| TenantId::from_uuid(chain))
 }
 
 fn scope(tenant: Option<TenantId>) -> Scope {
@@ -101,9 +105,8 @@ fn with_request(mut details: Value, by: &By) -> Value {
 }
 
 fn entry(row: &Row) -> Result<Entry, StoreError> {
-    let tenant: Uuid = row.get("tenant_id")?;
     Ok(Entry {
-        tenant_id: (!tenant.is_nil()).then(|| TenantId::from_uuid(tenant)),
+        tenant_id: whose(row.get("tenant_id")?),
         sequence: row.get("sequence")?,
         at: row.get("at")?,
         actor: row.get("actor")?,
@@ -125,7 +128,7 @@ impl Audit for Sql {
         })
     }
 
-    fn list(&self, tenant: Option<TenantId>, page: After<i64>) -> Reply<'_, Page<Entry>> {
+    fn list(&self, tenant: Option<TenantId>, filter: Filter, page: After<i64>) -> Reply<'_, Page<Entry>> {
         self.call(async move {
             let rows = self
                 .database
@@ -133,11 +136,32 @@ impl Audit for Sql {
                     scope(tenant),
                     "SELECT tenant_id, sequence, at, actor, action, target, details, previous_hash, hash
                      FROM audit_entries WHERE tenant_id = $1 AND sequence > $2
+                       AND ($4 IS NULL OR action = $4) AND ($5 IS NULL OR actor = $5)
+                       AND ($6 IS NULL OR target = $6) AND ($7 IS NULL OR at >= $7)
+                       AND ($8 IS NULL OR at < $8)
                      ORDER BY sequence LIMIT $3",
-                    args![chain(tenant), page.after.unwrap_or(0), page.fetch_limit()],
+                    args![
+                        chain(tenant),
+                        page.after.unwrap_or(0),
+                        page.fetch_limit(),
+                        filter.action,
+                        filter.actor,
+                        filter.target,
+                        filter.from,
+                        filter.to,
+                    ],
                 )
                 .await?;
             Ok(Page::cut(rows.iter().map(entry).collect::<Result<_, _>>()?, &page))
+        })
+    }
+
+    fn chains(&self) -> Reply<'_, Vec<Option<TenantId>>> {
+        const CHAINS: &str = "SELECT tenant_id FROM audit_heads
+             UNION SELECT tenant_id FROM audit_entries ORDER BY tenant_id";
+        self.call(async {
+            let rows = self.database.fetch_all(Scope::Operator, CHAINS, args![]).await?;
+            rows.iter().map(|row| row.get("tenant_id").map(whose)).collect()
         })
     }
 
@@ -146,24 +170,23 @@ impl Audit for Sql {
         Box::pin(async move {
             // The end is read first: entries that are appended meanwhile are not asked for.
             let Ends { sequence: last, hash: head, newest } = self.call(self.chain_ends(tenant)).await?;
-            let (mut sequence, mut previous) = (0, Hash::default());
-            while sequence < last {
-                let page = After { after: Some(sequence), limit: MAX_PAGE };
-                let entries = Audit::list(self, tenant, page).await?.items;
+            let mut links = Links::default();
+            while links.sequence < last {
+                let page = After { after: Some(links.sequence), limit: MAX_PAGE };
+                let entries = Audit::list(self, tenant, Filter::default(), page).await?.items;
                 if entries.is_empty() {
-                    return Ok(broken(sequence + 1, MISSING));
+                    return Ok(broken(links.sequence + 1, MISSING));
                 }
                 for entry in entries {
-                    if sequence == last {
+                    if links.sequence == last {
                         break;
                     }
-                    if let Some(reason) = flaw(&entry, sequence + 1, previous) {
-                        return Ok(broken(sequence + 1, reason));
+                    if let Err(flaw) = links.add(&entry) {
+                        return Ok(Verification::Broken(flaw));
                     }
-                    (sequence, previous) = (entry.sequence, entry.hash);
                 }
             }
-            if previous != head {
+            if links.head != head {
                 return Ok(broken(last, "it is not the one that was written last"));
             }
             if newest > last {
@@ -202,20 +225,6 @@ impl Sql {
     }
 }
 
-const MISSING: &str = "it is missing";
-
-fn flaw(entry: &Entry, expected: i64, previous: Hash) -> Option<&'static str> {
-    if entry.sequence != expected {
-        Some(MISSING)
-    } else if entry.previous_hash != previous {
-        Some("it does not continue the entry before")
-    } else if entry.hash != entry.computed_hash() {
-        Some("its content was changed")
-    } else {
-        None
-    }
-}
-
 const fn broken(sequence: i64, reason: &'static str) -> Verification {
-    Verification::Broken { sequence, reason }
+    Verification::Broken(Flaw { sequence, reason })
 }

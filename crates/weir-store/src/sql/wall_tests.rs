@@ -69,7 +69,8 @@ impl Node {
     /// Puts a row of the tenant into a table, of whatever fits its columns; nothing refers to it or is referred to.
     fn plant(&self, table: &str, tenant: TenantId) {
         let of_table = format!(
-            "attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attnotnull
+            "attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped
+             AND (attnotnull OR attname = 'tenant_id')
              AND NOT atthasdef AND attidentity = ''"
         );
         let value = format!(

@@ -1,5 +1,6 @@
 //! `/v1/admin/…`: who may is said by each handler's [`Admin`]; what happens is the engine's.
 
+pub(crate) mod audit;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod projects;
@@ -91,6 +92,9 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/tenants/{id}/resume", post(tenants::resume))
         .route("/tenants/{id}/projects", get(projects::list).post(projects::create))
         .route("/projects/{id}", get(projects::read))
+        .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
+        .route("/audit/export", get(audit::export))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", get(keys::read).merge(delete(keys::revoke)))
         .route("/keys/{id}/rotate", post(keys::rotate))
