@@ -94,6 +94,10 @@ pub struct Limits {
     pub retention_seconds: u64,
     /// Bytes of events that are kept; 0 is as much as there is room.
     pub retention_bytes: u64,
+    /// Topics and patterns of one project that may have a schema.
+    pub schemas: u32,
+    /// Bytes of the schemas in force in one project, together.
+    pub schema_bytes: u32,
 }
 
 impl Limits {
@@ -109,6 +113,8 @@ impl Limits {
             concurrent_replays: 4,
             retention_seconds: 24 * 3600,
             retention_bytes: 1 << 30,
+            schemas: 100,
+            schema_bytes: 1 << 20,
         };
         match plan {
             PlanName::Free => base,

@@ -16,6 +16,7 @@ mod publish;
 mod pump;
 mod replay;
 mod resume;
+mod schemas;
 mod session;
 mod sessions;
 
@@ -26,8 +27,9 @@ pub use error::Error;
 pub use publish::Published;
 pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
+pub use schemas::{Difference, SchemaWish, SetSchema};
 pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};
 
 // What administration answers with; the gateway does not name the store.
 pub use weir_store::audit;
-pub use weir_store::{After, ApiKey, Overrides, Page, Project, Tenant, TenantStatus};
+pub use weir_store::{After, ApiKey, Overrides, Page, Project, Tenant, TenantStatus, TopicSchema};

@@ -1,6 +1,7 @@
-//! Publishing: scope, standing, rate, size, then the log's durable answer.
+//! Publishing: scope, standing, rate, size, schema, then the log's durable answer.
 
 use crate::engine::Engine;
+use crate::schemas::Steps;
 use crate::{Caller, Error};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -54,8 +55,9 @@ impl Engine {
         }
         let mut slots: Vec<Result<(EventId, Topic), Error>> = Vec::with_capacity(events.len());
         let mut records = Vec::with_capacity(events.len());
+        let mut steps = Steps::default();
         for event in events {
-            slots.push(self.accept(caller, event).map(|record| {
+            slots.push(self.accept(caller, event, &mut steps).map(|record| {
                 let named = (record.id.clone(), record.topic.clone());
                 records.push(record);
                 named
@@ -87,9 +89,10 @@ impl Engine {
         .boxed()
     }
 
-    fn accept(&self, caller: &Caller, event: NewEvent) -> Result<Record, Error> {
+    fn accept(&self, caller: &Caller, event: NewEvent, steps: &mut Steps) -> Result<Record, Error> {
         caller.may_publish(&event.topic)?;
         event.payload.fits(caller.limits.payload_bytes as usize)?;
+        caller.schemas.check(&event.topic, &event.payload, steps)?;
         let NewEvent { id, topic, payload, kind, headers } = event;
         let dedupe = id.is_some();
         Ok(Record {

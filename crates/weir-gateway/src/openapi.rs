@@ -1,7 +1,7 @@
 //! The OpenAPI document, generated from the handlers.
 
 use crate::rest::admin::{audit, keys, projects, tenants};
-use crate::rest::{events, replay, tickets, topics};
+use crate::rest::{events, replay, schemas, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -19,9 +19,10 @@ use weir_core::Code;
         tenants::list, tenants::create, tenants::read, tenants::change, tenants::suspend, tenants::resume,
         projects::list, projects::create, projects::read,
         audit::list, audit::verify, audit::export,
-        keys::list, keys::create, keys::read, keys::rotate, keys::revoke),
+        keys::list, keys::create, keys::read, keys::rotate, keys::revoke,
+        schemas::list, schemas::read, schemas::versions, schemas::set, schemas::remove),
     tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
-        (name = "admin", description = "Tenants, projects, keys")),
+        (name = "schemas", description = "What payloads must look like"), (name = "admin", description = "Tenants, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Schemes)
 )]

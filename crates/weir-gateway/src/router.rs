@@ -1,7 +1,7 @@
 //! Which path leads where. The API is mounted twice, under `/v1` and at the root.
 
 use crate::error::Failure;
-use crate::rest::{admin, events, idempotency, replay, tickets, topics};
+use crate::rest::{admin, events, idempotency, replay, schemas, tickets, topics};
 use crate::state::Gateway;
 use crate::{middleware, ops, pages, sse, ws};
 use axum::Router;
@@ -26,6 +26,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/events", post(events::publish).merge(get(replay::replay).layer(compression())))
         .route("/events/batch", post(events::publish_batch))
         .route("/topics", get(topics::list).layer(compression()))
+        .merge(schemas::routes().route_layer(once.clone()).layer(compression()))
         .route("/tickets", post(tickets::create))
         .nest("/admin", admin::routes().route_layer(once).layer(compression()))
         .route("/ws", get(ws::upgrade))
@@ -86,6 +87,7 @@ fn cors() -> CorsLayer {
         "ratelimit-remaining",
         "ratelimit-reset",
         "retry-after",
+        "etag",
         "idempotent-replayed",
     ];
     CorsLayer::new()
@@ -96,6 +98,9 @@ fn cors() -> CorsLayer {
             header::CONTENT_TYPE,
             HeaderName::from_static("x-api-key"),
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("x-weir-project"),
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("last-event-id"),
         ])

@@ -22,6 +22,8 @@ mod replay;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod sse;

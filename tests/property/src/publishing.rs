@@ -95,6 +95,128 @@ async fn accepts(world: &mut World, event: Publish) -> TestCaseResult {
     Ok(())
 }
 
+/// What a field of a payload may hold, as a schema and as a judgement of its own.
+#[derive(Clone, Debug)]
+struct Field {
+    name: String,
+    kind: &'static str,
+    least: i64,
+    required: bool,
+}
+
+impl Field {
+    fn schema(&self) -> Value {
+        match self.kind {
+            "integer" => json!({"type": "integer", "minimum": self.least}),
+            "string" => json!({"type": "string", "minLength": self.least.max(0)}),
+            "array" => json!({"type": "array", "items": {"type": "boolean"}, "minItems": self.least.max(0)}),
+            kind => json!({"type": kind}),
+        }
+    }
+
+    fn fits(&self, value: Option<&Value>) -> bool {
+        let least = usize::try_from(self.least).unwrap_or(0);
+        match (self.kind, value) {
+            (_, None) => !self.required,
+            ("integer", Some(value)) => {
+                value.as_f64().is_some_and(|n| n.fract() == 0.0 && n >= self.least as f64)
+            }
+            ("string", Some(value)) => value.as_str().is_some_and(|text| text.chars().count() >= least),
+            ("array", Some(value)) => {
+                value.as_array().is_some_and(|list| list.len() >= least && list.iter().all(Value::is_boolean))
+            }
+            ("boolean", Some(value)) => value.is_boolean(),
+            (_, Some(value)) => value.is_null(),
+        }
+    }
+}
+
+fn fields() -> impl Strategy<Value = Vec<Field>> {
+    let kind = prop_oneof![Just("integer"), Just("string"), Just("array"), Just("boolean"), Just("null")];
+    let field = ("[a-d]", kind, -1..3_i64, any::<bool>()).prop_map(|(name, kind, least, required)| Field {
+        name,
+        kind,
+        least,
+        required,
+    });
+    vec(field, 1..4).prop_map(|mut fields| {
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        fields.dedup_by(|a, b| a.name == b.name);
+        fields
+    })
+}
+
+/// Members that often fit a field: small values of every kind.
+fn member() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        3 => (-1..4_i64).prop_map(Value::from),
+        3 => "[aé]{0,3}".prop_map(Value::from),
+        3 => vec(any::<bool>(), 0..3).prop_map(Value::from),
+        2 => any::<bool>().prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => payload(),
+    ]
+}
+
+/// A schema by its fields, whether others are allowed, how its topics are named, and payloads.
+type Validated = (Vec<Field>, bool, bool, Vec<Value>);
+
+fn validated() -> impl Strategy<Value = Validated> {
+    let object = proptest::collection::btree_map("[a-e]", member(), 0..5)
+        .prop_map(|members| Value::Object(members.into_iter().collect()));
+    let payloads = vec(prop_oneof![9 => object, 1 => payload()], 1..6);
+    (fields(), any::<bool>(), any::<bool>(), payloads)
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 2: For any event published via REST, the system should validate
+    /// the payload against the topic schema before acceptance
+    payload_validation,
+    validated(),
+    validates
+);
+
+async fn validates(world: &mut World, (fields, open, wild, payloads): Validated) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let properties: Map<String, Value> =
+        fields.iter().map(|field| (field.name.clone(), field.schema())).collect();
+    let required: Vec<&str> =
+        fields.iter().filter(|field| field.required).map(|field| field.name.as_str()).collect();
+    let schema = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": open});
+    let named = if wild { format!("{case}.*") } else { format!("{case}.a") };
+    let path = format!("/v1/topics/{named}/schema");
+    let api = world.app.api(&tenant.api_key);
+    let set = Answer::of(api.request(Method::PUT, &path).json(&json!({"schema": schema}))).await.expect(200);
+    prop_assert_eq!(&set["enforced"]["nodes"], &json!(world.app.nodes.len()));
+
+    let mut stored = 0;
+    for (n, payload) in payloads.iter().enumerate() {
+        let known = |name: &String| fields.iter().any(|field| field.name == *name);
+        let fits = payload.as_object().is_some_and(|members| {
+            fields.iter().all(|field| field.fits(members.get(&field.name)))
+                && (open || members.keys().all(known))
+        });
+        let event = json!({"topic": format!("{case}.a"), "payload": payload});
+        let answer = world.app.api_at(n, &tenant.api_key).post("/v1/events", &event).await;
+        if fits {
+            answer.expect(201);
+            stored += 1;
+        } else {
+            answer.refused(400, "INVALID_EVENT_PAYLOAD");
+            let details = &answer.body["error"]["details"];
+            prop_assert_eq!(&details["schema"]["pattern"], &json!(named));
+            prop_assert!(details["errors"][0]["instance_path"].is_string());
+        }
+        // Topics that it does not select are free.
+        let event = json!({"topic": format!("{case}.a.b"), "payload": payload});
+        world.app.api_at(n, &tenant.api_key).post("/v1/events", &event).await.expect(201);
+    }
+    let kept = world.app.api(&tenant.api_key).replay(&format!("{case}.a"), None).await;
+    prop_assert_eq!(kept.len(), stored);
+    Answer::of(api.request(Method::DELETE, &path)).await.expect(200);
+    Ok(())
+}
+
 /// Which tenant publishes on which topic, in their order.
 fn interleaving() -> impl Strategy<Value = Vec<(usize, String)>> {
     vec((0..3_usize, crowded()), 1..12)

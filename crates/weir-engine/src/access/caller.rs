@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::limits::{Decision, Gcra};
+use crate::schemas::Cell;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Caller {
     pub expires_at: Option<Timestamp>,
     /// When a live connection with it is closed: `expires_at`, with the tolerance that tokens have.
     pub(crate) ends_at: Option<Timestamp>,
+    /// What the project's payloads must look like, always as it is now.
+    pub(crate) schemas: Arc<Cell>,
     /// The credential's own rate, shared by everything that uses it.
     pub(crate) rate: Arc<Gcra>,
 }

@@ -6,6 +6,7 @@ use super::{Caller, Claims, Credentials, Grant, Principal, Reach, Who, token};
 use crate::Error;
 use crate::engine::{Engine, Settings};
 use crate::limits::{Gcra, Rate};
+use crate::schemas::{Cell, Loaded};
 use dashmap::DashMap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -51,6 +52,7 @@ struct KnownSigner {
     suspended: Option<String>,
     place: Place,
     limits: Arc<Limits>,
+    schemas: Arc<Cell>,
     rate: Arc<Gcra>,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Access {
     pub(crate) freshness: Freshness,
     /// The last change that was applied here.
     pub(super) seen: AtomicI64,
-    /// The last change that live sessions were held against.
+    /// The last change that holds here, for live sessions and schemas.
     pub(crate) enforced: AtomicI64,
     /// Counts the times at which everything known became doubtful.
     doubts: AtomicU64,
@@ -73,6 +75,8 @@ pub(crate) struct Access {
     pub(super) changed: DashMap<TenantId, (i64, Instant)>,
     /// Limiters in use, and those used a moment ago.
     pub(super) limiters: DashMap<KeyId, Arc<Gcra>>,
+    /// What payloads must look like.
+    pub(super) schemas: Loaded,
     jwt_bytes: usize,
     jwt_leeway: Duration,
     ticket_lifetime: Duration,
@@ -100,6 +104,7 @@ impl Access {
             doubts: AtomicU64::new(0),
             changed: DashMap::new(),
             limiters: DashMap::new(),
+            schemas: Loaded::new(store.clone()),
             jwt_bytes: settings.jwt_bytes,
             jwt_leeway: settings.jwt_leeway,
             ticket_lifetime: settings.ticket_lifetime,
@@ -222,6 +227,7 @@ impl Access {
             limits: Arc::clone(&key.limits),
             expires_at: Some(Timestamp::from_seconds(claims.exp)),
             ends_at: Some(key.revoked_at.map_or(ends, |revoked| ends.min(revoked))),
+            schemas: Arc::clone(&key.schemas),
             rate: Arc::clone(&key.rate),
         }))
     }
@@ -258,20 +264,24 @@ impl Access {
 
     async fn key(&self, id: KeyId) -> Result<Arc<Known<KnownKey>>, Error> {
         let look = || async move {
-            let found = self.store.directory.key(id).await?;
-            Ok((found.as_ref().map(|key| key.access.tenant.id), found.map(|key| self.known_key(key))))
+            let Some(found) = self.store.directory.key(id).await? else { return Ok((None, None)) };
+            let schemas = self.schemas_of(&found.access).await?;
+            Ok((Some(found.access.tenant.id), Some(self.known_key(found, schemas))))
         };
         self.known(&self.keys, id, || look().boxed()).await
     }
 
     async fn signer(&self, id: SigningKeyId) -> Result<Arc<Known<KnownSigner>>, Error> {
         let look = || async move {
-            let found = self.store.directory.signing_key(id).await?;
-            let tenant = found.as_ref().map(|key| key.access.tenant.id);
-            let known = found.map(|key| known_signer(&self.sealer, key)).transpose()?;
-            Ok((tenant, known))
+            let Some(found) = self.store.directory.signing_key(id).await? else { return Ok((None, None)) };
+            let schemas = self.schemas_of(&found.access).await?;
+            Ok((Some(found.access.tenant.id), Some(known_signer(&self.sealer, found, schemas)?)))
         };
         self.known(&self.signers, id, || look().boxed()).await
+    }
+
+    async fn schemas_of(&self, access: &Opens) -> Result<Arc<Cell>, Error> {
+        self.schemas.of(access.tenant.id, access.project.id).await
     }
 
     /// A remembered answer that is still true, or a new one; callers that miss at once share one query.
@@ -302,7 +312,7 @@ impl Access {
         }
     }
 
-    fn known_key(&self, found: Credential<ApiKey>) -> KnownKey {
+    fn known_key(&self, found: Credential<ApiKey>, schemas: Arc<Cell>) -> KnownKey {
         let Credential { key, access } = found;
         // A key that was rotated is revoked from a time to come on: that is when its connections end, too.
         let ends = [key.expires_at, key.revoked_at].into_iter().flatten().min();
@@ -317,6 +327,7 @@ impl Access {
                 limits: Arc::new(access.tenant.limits),
                 expires_at: key.expires_at,
                 ends_at: ends,
+                schemas,
                 rate: self.limiter(key.id, key.rate_limit_per_sec),
             }),
         }
@@ -342,6 +353,7 @@ impl Access {
         self.changed.clear();
         self.keys.invalidate_all();
         self.signers.invalidate_all();
+        self.schemas.note_all();
         Ok(())
     }
 
@@ -356,7 +368,11 @@ impl Access {
     }
 }
 
-fn known_signer(sealer: &Sealer, found: Credential<SigningKey>) -> Result<KnownSigner, Error> {
+fn known_signer(
+    sealer: &Sealer,
+    found: Credential<SigningKey>,
+    schemas: Arc<Cell>,
+) -> Result<KnownSigner, Error> {
     let Credential { key, access } = found;
     let SigningMaterial::Secret(sealed) = &key.material else { return Err(unknown_signer()) };
     Ok(KnownSigner {
@@ -365,6 +381,7 @@ fn known_signer(sealer: &Sealer, found: Credential<SigningKey>) -> Result<KnownS
         suspended: suspended(&access),
         place: place(&access),
         limits: Arc::new(access.tenant.limits),
+        schemas,
         // Devices are bounded by their connection's rates; a token of its own has none.
         rate: Arc::new(Gcra::new(Rate { per_second: 0 })),
     })

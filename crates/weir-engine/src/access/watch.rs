@@ -46,6 +46,7 @@ impl Access {
             for change in &changes {
                 self.changed.insert(change.tenant_id, (change.seq, Instant::now()));
                 self.seen.fetch_max(change.seq, Ordering::AcqRel);
+                self.schemas.note(change);
             }
             duties.changes.append(&mut changes);
             if !more {
@@ -58,6 +59,7 @@ impl Access {
     pub(crate) async fn sweep(&self) {
         self.changed.retain(|_, change| change.1.elapsed() < 2 * KEEP);
         // A limiter that nobody holds and that is full again knows nothing worth keeping.
+        self.schemas.sweep();
         self.limiters.retain(|_, limiter| Arc::strong_count(limiter) > 1 || !limiter.is_full());
         if let Err(error) = self.store.tickets.purge(self.clock.now()).await {
             tracing::warn!(%error, "expired tickets could not be purged: {error}");
@@ -111,6 +113,7 @@ impl Engine {
         } else if !duties.changes.is_empty() {
             self.enforce(&duties.changes, &mut duties.done).await?;
         }
+        self.access.schemas.catch_up().await?;
         // Only now: what waits for the confirmation finds the hub told of every session's end.
         self.access.freshness.confirm(begun);
         self.access.enforced.store(seen, Ordering::Release);

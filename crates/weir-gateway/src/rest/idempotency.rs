@@ -61,7 +61,9 @@ async fn begin(gateway: &Arc<Gateway>, parts: &Parts, body: Body) -> Result<Begu
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     // The API is mounted twice.
     let path = path.strip_prefix("/v1").unwrap_or(path);
-    let request = [parts.method.as_str().as_bytes(), path.as_bytes(), &body];
+    let header = |name: &str| parts.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    let (project, tag) = (header("x-weir-project"), header("if-match"));
+    let request = [parts.method.as_str().as_bytes(), path.as_bytes(), project, tag, &body];
     match gateway.engine.claim(&principal, key, &request).await? {
         Turn::Yours(held) => Ok(Begun::Yours(held, body)),
         Turn::Answered { status, body } => Ok(Begun::Answered(again(status, body)?)),

@@ -5,6 +5,7 @@ pub(crate) mod cloudevents;
 pub(crate) mod events;
 pub(crate) mod idempotency;
 pub(crate) mod replay;
+pub(crate) mod schemas;
 pub(crate) mod tickets;
 pub(crate) mod topics;
 
