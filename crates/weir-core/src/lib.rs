@@ -26,7 +26,7 @@ pub use ids::{
 };
 pub use payload::Payload;
 pub use permission::{Permission, Permissions};
-pub use plan::{Limits, Plan, PlanName};
+pub use plan::{Limits, Plan, PlanName, ProjectLimits};
 pub use scope::{Role, Scope, Scopes};
 pub use secret::{RootSecret, Secret};
 pub use topic::{Pattern, Topic};

@@ -84,6 +84,8 @@ pub struct Limits {
     pub connections: u32,
     /// Subscribed topics and patterns of one connection.
     pub topics_per_connection: u32,
+    /// Requests and published events per second of the whole tenant, on each node; 0 is unlimited.
+    pub requests_per_second: u32,
     /// Publishes per second of one connection; 0 is unlimited.
     pub publish_per_second: u32,
     /// Subscribe and unsubscribe frames per second of one connection; 0 is unlimited.
@@ -108,6 +110,7 @@ impl Limits {
             payload_bytes: 64 * 1024,
             connections: 200,
             topics_per_connection: 128,
+            requests_per_second: 0,
             publish_per_second: 50,
             subscribe_per_second: 50,
             concurrent_replays: 4,
@@ -137,6 +140,18 @@ impl Limits {
             },
         }
     }
+}
+
+/// Limits of one project, narrower than its tenant's; what is not set is limited by the tenant's alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectLimits {
+    /// Live connections of the project, every transport together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// Requests and published events per second of the project, on each node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
 }
 
 impl Default for Limits {

@@ -1,7 +1,7 @@
 //! The engine: what the gateway talks to. Holds the parts together and starts the background work.
 
 use crate::access::Access;
-use crate::limits::{Connections, Gcra, Rate};
+use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
 use crate::projects::Projects;
 use crate::replay::Permits;
 use crate::session::{Farewell, Session};
@@ -96,7 +96,7 @@ pub struct Engine {
     pub(crate) projects: Projects,
     pub(crate) replays: Permits,
     pub(crate) sessions: Sessions,
-    connections: Connections,
+    pub(crate) connections: Connections,
     admission: Gcra,
     pub(crate) store: Store,
     /// Seals the answers that are kept under idempotency keys.
@@ -141,19 +141,19 @@ impl Engine {
         let Parts { store, log, hub, clock, root, settings } = parts;
         let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
         let access = Access::load(store.clone(), &root, Arc::clone(&clock), &settings).await?;
-        let cursors = CursorKey::new(&root);
+        let (cursors, node) = (CursorKey::new(&root), NodeId::new());
         let answers = Sealer::of_answers(&root)?;
         let engine = Arc::new(Self {
             projects: Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes),
             cursors,
             replays: Permits::new(settings.concurrent_replays),
             sessions: Sessions::default(),
-            connections: Connections::default(),
             admission: Gcra::new(Rate { per_second: settings.new_connections_per_second }),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             stop: CancellationToken::new(),
-            node: NodeId::new(),
+            connections: Connections::new(store.clone(), node),
+            node,
             started_at: clock.now(),
             look_now: Notify::new(),
             access,
@@ -223,23 +223,36 @@ impl Engine {
         }
     }
 
-    /// Makes a session for an authenticated connection and counts it.
+    /// Counts one more connection of the caller's tenant and project, on all nodes together, until the slot is dropped.
+    /// Waits a moment where other nodes have to give back what they do not use.
     ///
     /// # Errors
-    /// `PROJECT_LIMIT_EXCEEDED` when the tenant has all the connections its plan allows.
+    /// `PROJECT_LIMIT_EXCEEDED` when the tenant or the project has all the connections its limits allow;
+    /// `DATABASE_UNAVAILABLE` when that cannot be found out.
+    pub async fn reserve(&self, caller: &Caller) -> Result<ConnectionSlot, Error> {
+        // Without a lease others may be taking over this node's share. It ends after the access window.
+        self.access.require_fresh()?;
+        let quota = (caller.place.tenant, Some(caller.place.project));
+        let of_project = caller.project_limits.connections;
+        self.connections.take(quota, caller.limits.connections, of_project).await
+    }
+
+    /// Makes a session for an authenticated connection that was counted.
     pub fn open_session(
         self: &Arc<Self>,
         caller: &Arc<Caller>,
+        slot: ConnectionSlot,
         id: ConnectionId,
         farewell: Farewell,
-    ) -> Result<Arc<Session>, Error> {
-        let slot = self.connections.take(caller.place.tenant, caller.limits.connections)?;
+    ) -> Arc<Session> {
         let session = Arc::new(Session::new(Arc::clone(self), Arc::clone(caller), slot, id, farewell));
         self.sessions.add(&session);
         // A change that was enforced between authentication and this moment did not see the session.
-        let (engine, again) = (Arc::clone(self), Arc::clone(&session));
-        self.spawn(async move { engine.recheck(&again).await });
-        Ok(session)
+        if self.access.changed_lately(caller.place.tenant) {
+            let (engine, again) = (Arc::clone(self), Arc::clone(&session));
+            self.spawn(async move { engine.recheck(&again).await });
+        }
+        session
     }
 
     /// The hub, for handing sockets over.
@@ -284,7 +297,7 @@ impl Engine {
             }
             if round.is_multiple_of(10) {
                 self.projects.sweep();
-                self.connections.sweep();
+                self.connections.sweep().await;
                 self.replays.sweep();
                 self.access.sweep().await;
             }

@@ -111,7 +111,8 @@ impl World {
     async fn connect(&self, subscribe: &[&str]) -> (Arc<Session>, Client) {
         let caller = self.caller(subscribe).await;
         let farewell = |error: &Error| format!("end:{}\n\n", error.code.as_str()).into_bytes();
-        let session = self.engine.open_session(&caller, ConnectionId::new(), farewell).expect("a session");
+        let slot = self.engine.reserve(&caller).await.expect("room for a connection");
+        let session = self.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
         let server = TcpListener::bind("127.0.0.1:0").expect("bind");
         let client = TcpStream::connect(server.local_addr().expect("address")).expect("connect");
         client.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");

@@ -70,15 +70,15 @@ pub(crate) fn charge(
     if units > decision.limit {
         return Err(Error::new(
             Code::InvalidRequest,
-            format!("{units} units at once are more than the {} per second of this credential will ever allow: send less at once.", decision.limit),
+            format!("{units} units at once are more than the {} per second of this {} will ever allow: send less at once.", decision.limit, decision.whose),
         )
-        .with(json!({ "limit": decision.limit, "requested": units })));
+        .with(json!({ "limit": decision.limit, "requested": units, "what": format!("requests_per_second of the {}", decision.whose) })));
     }
     Err(Error::new(
         Code::RateLimitExceeded,
-        format!("This credential may make {} requests per second.", decision.limit),
+        format!("This {} may make {} requests per second.", decision.whose, decision.limit),
     )
-    .with(json!({ "limit": decision.limit, "requested": units }))
+    .with(json!({ "limit": decision.limit, "requested": units, "what": format!("requests_per_second of the {}", decision.whose) }))
     .after(decision.retry_after))
 }
 

@@ -52,7 +52,8 @@ pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Acce
     let start = start(parts, &query)?;
     let caller = gateway.engine.authenticate(presented).await?;
     gateway.engine.check_wish(&caller, &patterns, &start)?;
-    let session = gateway.engine.open_session(&caller, ConnectionId::new(), farewell)?;
+    let slot = gateway.engine.reserve(&caller).await?;
+    let session = gateway.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
     Ok(Accepted {
         gateway: Arc::clone(gateway),
         session,

@@ -31,6 +31,8 @@ pub enum AccessChangeKind {
     TenantStatus,
     /// The tenant's plan or limits.
     TenantPlan,
+    /// A project's own limits.
+    ProjectLimits,
     /// The stream that holds the tenant's events.
     TenantPlacement,
     /// An API key was replaced; it expires soon.
@@ -60,9 +62,10 @@ pub enum AccessChangeKind {
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::TenantStatus,
         Self::TenantPlan,
+        Self::ProjectLimits,
         Self::TenantPlacement,
         Self::KeyRotated,
         Self::KeyRevoked,
@@ -84,6 +87,7 @@ impl AccessChangeKind {
         match self {
             Self::TenantStatus => "tenant.status",
             Self::TenantPlan => "tenant.plan",
+            Self::ProjectLimits => "project.limits",
             Self::TenantPlacement => "tenant.placement",
             Self::KeyRotated => "key.rotate",
             Self::KeyRevoked => "key.revoke",

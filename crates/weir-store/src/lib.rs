@@ -22,6 +22,7 @@ pub mod people;
 pub mod postgres_server;
 mod schemas;
 pub mod seal;
+mod shares;
 pub mod sign_ins;
 mod signing;
 mod sql;
@@ -42,6 +43,7 @@ pub use notice::{Notice, Notices};
 pub use page::{After, MAX_PAGE, Page};
 pub use people::{Email, People, User};
 pub use schemas::{NewSchema, SchemaRoom, SchemaSet, Schemas, TopicSchema};
+pub use shares::{Quota, Share, ShareWish, Shares};
 pub use sign_ins::SignIns;
 pub use signing::{
     MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,

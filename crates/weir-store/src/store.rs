@@ -3,7 +3,7 @@
 use crate::sql::{self, Sql};
 use crate::{
     AccessChange, Audit, Directory, Enforced, Idempotency, Keys, Members, Nodes, Notice, Notices, People,
-    Reply, Schemas, SignIns, StoreError, Tenants, Tickets, Usage,
+    Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +89,8 @@ pub struct Store {
     pub sign_ins: Arc<dyn SignIns>,
     /// The nodes that run.
     pub nodes: Arc<dyn Nodes>,
+    /// Shares of connections.
+    pub shares: Arc<dyn Shares>,
     sql: Arc<Sql>,
 }
 
@@ -113,6 +115,7 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         members: sql.clone(),
         sign_ins: sql.clone(),
         nodes: sql.clone(),
+        shares: sql.clone(),
         sql,
     };
     if options.auto_migrate {

@@ -2,7 +2,7 @@
 
 use crate::{After, By, Changed, Page, Reply, StoreError};
 use serde_json::{Map, Value};
-use weir_core::{Limits, PlanName, ProjectId, TenantId, Timestamp};
+use weir_core::{Limits, PlanName, ProjectId, ProjectLimits, TenantId, Timestamp};
 
 /// The stream that holds a tenant's events unless it was placed elsewhere.
 pub const DEFAULT_STREAM: &str = "EVENTS";
@@ -122,6 +122,8 @@ pub struct Project {
     pub tenant_id: TenantId,
     /// Its name, unique in the tenant.
     pub name: String,
+    /// Its own limits.
+    pub limits: ProjectLimits,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -158,6 +160,15 @@ pub trait Tenants: Send + Sync {
 
     /// Records that the tenant's events are in another stream from now on. Moving them is not done here.
     fn set_placement(&self, tenant: TenantId, stream: String, by: By) -> Reply<'_, Changed<Tenant>>;
+
+    /// Sets a project's own limits.
+    fn set_project_limits(
+        &self,
+        tenant: TenantId,
+        project: ProjectId,
+        limits: ProjectLimits,
+        by: By,
+    ) -> Reply<'_, Changed<Project>>;
 
     /// Makes a project. `Conflict` when the tenant has one of that name.
     fn create_project(

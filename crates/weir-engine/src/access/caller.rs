@@ -2,12 +2,12 @@
 //! change of permission makes a new one.
 
 use crate::Error;
-use crate::limits::{Decision, Gcra};
+use crate::limits::{Decision, Rates};
 use crate::schemas::Cell;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
-use weir_core::{Code, KeyId, Limits, Pattern, Scope, Scopes, SigningKeyId, Timestamp, Topic};
+use weir_core::{Code, KeyId, Limits, Pattern, ProjectLimits, Scope, Scopes, SigningKeyId, Timestamp, Topic};
 use weir_log::Place;
 
 /// Which credential it was.
@@ -64,21 +64,23 @@ pub struct Caller {
     pub grant: Grant,
     /// The tenant's limits.
     pub limits: Arc<Limits>,
+    /// The project's own.
+    pub project_limits: ProjectLimits,
     /// When the credential ends.
     pub expires_at: Option<Timestamp>,
     /// When a live connection with it is closed: `expires_at`, with the tolerance that tokens have.
     pub(crate) ends_at: Option<Timestamp>,
     /// What the project's payloads must look like, always as it is now.
     pub(crate) schemas: Arc<Cell>,
-    /// The credential's own rate, shared by everything that uses it.
-    pub(crate) rate: Arc<Gcra>,
+    /// The rates of the credential, the project and the tenant, shared by everything that they are the limit of.
+    pub(crate) rates: Rates,
 }
 
 impl Caller {
-    /// Takes `units` of the credential's rate. `None` when it has none.
+    /// Takes `units` of every rate that the caller has to keep. `None` when it has none.
     #[must_use]
     pub fn take(&self, units: u32) -> Option<Decision> {
-        self.rate.take(units)
+        self.rates.take(units)
     }
 
     /// Checks the permission to publish on a topic.

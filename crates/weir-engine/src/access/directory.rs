@@ -5,7 +5,7 @@ use super::ticket::{self, Stands, Ticket};
 use super::{Caller, Claims, Credentials, Grant, Principal, Reach, Who, token};
 use crate::Error;
 use crate::engine::{Engine, Settings};
-use crate::limits::{Gcra, Rate};
+use crate::limits::{Gcra, Rate, Rates};
 use crate::schemas::{Cell, Loaded};
 use dashmap::DashMap;
 use futures::FutureExt;
@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use weir_core::key::{KeyHasher, PresentedKey};
-use weir_core::{Clock, Code, KeyId, Limits, Permissions, RootSecret, SigningKeyId, TenantId, Timestamp};
+use weir_core::{
+    Clock, Code, KeyId, Limits, Permissions, ProjectId, ProjectLimits, RootSecret, SigningKeyId, TenantId,
+    Timestamp,
+};
 use weir_log::Place;
 use weir_store::seal::Sealer;
 use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, SigningMaterial, Store, TenantStatus};
@@ -53,7 +56,8 @@ struct KnownSigner {
     place: Place,
     limits: Arc<Limits>,
     schemas: Arc<Cell>,
-    rate: Arc<Gcra>,
+    project_limits: ProjectLimits,
+    rates: Rates,
 }
 
 /// Authentication: the one place that decides who somebody is.
@@ -74,12 +78,20 @@ pub(crate) struct Access {
     /// The last change of each tenant that had one lately.
     pub(super) changed: DashMap<TenantId, (i64, Instant)>,
     /// Limiters in use, and those used a moment ago.
-    pub(super) limiters: DashMap<KeyId, Arc<Gcra>>,
     /// What payloads must look like.
     pub(super) schemas: Loaded,
+    pub(super) limiters: DashMap<Metered, Arc<Gcra>>,
     jwt_bytes: usize,
     jwt_leeway: Duration,
     ticket_lifetime: Duration,
+}
+
+/// What has a rate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Metered {
+    Key(KeyId),
+    Project(ProjectId),
+    Tenant(TenantId),
 }
 
 /// A look-up's answer: whose it is, and what.
@@ -191,7 +203,7 @@ impl Access {
             scopes,
             project: Some(key.caller.place.project),
             suspended: key.suspended.clone(),
-            rate: Arc::clone(&key.caller.rate),
+            rates: key.caller.rates.clone(),
         }))
     }
 
@@ -225,10 +237,11 @@ impl Access {
             who: Who::Client { signer, subject: claims.sub.map(Into::into) },
             grant: Grant::Topics { subscribe: claims.subscribe.into(), publish: claims.publish.into() },
             limits: Arc::clone(&key.limits),
+            project_limits: key.project_limits,
             expires_at: Some(Timestamp::from_seconds(claims.exp)),
             ends_at: Some(key.revoked_at.map_or(ends, |revoked| ends.min(revoked))),
             schemas: Arc::clone(&key.schemas),
-            rate: Arc::clone(&key.rate),
+            rates: key.rates.clone(),
         }))
     }
 
@@ -275,7 +288,7 @@ impl Access {
         let look = || async move {
             let Some(found) = self.store.directory.signing_key(id).await? else { return Ok((None, None)) };
             let schemas = self.schemas_of(&found.access).await?;
-            Ok((Some(found.access.tenant.id), Some(known_signer(&self.sealer, found, schemas)?)))
+            Ok((Some(found.access.tenant.id), Some(self.known_signer(found, schemas)?)))
         };
         self.known(&self.signers, id, || look().boxed()).await
     }
@@ -324,23 +337,32 @@ impl Access {
                 place: place(&access),
                 who: Who::Key(key.id),
                 grant: Grant::Scopes(key.scopes),
+                project_limits: access.project.limits,
+                rates: self.rates(self.limiter(Metered::Key(key.id), key.rate_limit_per_sec), &access),
                 limits: Arc::new(access.tenant.limits),
                 expires_at: key.expires_at,
                 ends_at: ends,
                 schemas,
-                rate: self.limiter(key.id, key.rate_limit_per_sec),
             }),
         }
     }
 
     /// The limiter of a key outlives what is remembered of the key: looking it up again gives no new burst.
-    fn limiter(&self, id: KeyId, per_second: u32) -> Arc<Gcra> {
+    fn limiter(&self, of: Metered, per_second: u32) -> Arc<Gcra> {
         let rate = Rate { per_second };
-        let mut entry = self.limiters.entry(id).or_insert_with(|| Arc::new(Gcra::new(rate)));
-        if entry.rate() != rate {
-            *entry = Arc::new(Gcra::new(rate));
+        let limiter = self.limiters.entry(of).or_insert_with(|| Arc::new(Gcra::new(rate)));
+        limiter.set_rate(rate);
+        Arc::clone(&limiter)
+    }
+
+    fn rates(&self, credential: Arc<Gcra>, access: &Opens) -> Rates {
+        let (tenant, project) = (&access.tenant, &access.project);
+        let of_project = project.limits.requests_per_second.unwrap_or(0);
+        Rates {
+            credential,
+            project: self.limiter(Metered::Project(project.id), of_project),
+            tenant: self.limiter(Metered::Tenant(tenant.id), tenant.limits.requests_per_second),
         }
-        Arc::clone(&entry)
     }
 
     /// Forgets all that was looked up: changes of access may have been missed.
@@ -368,23 +390,22 @@ impl Access {
     }
 }
 
-fn known_signer(
-    sealer: &Sealer,
-    found: Credential<SigningKey>,
-    schemas: Arc<Cell>,
-) -> Result<KnownSigner, Error> {
-    let Credential { key, access } = found;
-    let SigningMaterial::Secret(sealed) = &key.material else { return Err(unknown_signer()) };
-    Ok(KnownSigner {
-        secret: sealer.open(key.id, sealed)?,
-        revoked_at: key.revoked_at,
-        suspended: suspended(&access),
-        place: place(&access),
-        limits: Arc::new(access.tenant.limits),
-        schemas,
-        // Devices are bounded by their connection's rates; a token of its own has none.
-        rate: Arc::new(Gcra::new(Rate { per_second: 0 })),
-    })
+impl Access {
+    fn known_signer(&self, found: Credential<SigningKey>, schemas: Arc<Cell>) -> Result<KnownSigner, Error> {
+        let Credential { key, access } = found;
+        let SigningMaterial::Secret(sealed) = &key.material else { return Err(unknown_signer()) };
+        Ok(KnownSigner {
+            secret: self.sealer.open(key.id, sealed)?,
+            revoked_at: key.revoked_at,
+            suspended: suspended(&access),
+            place: place(&access),
+            project_limits: access.project.limits,
+            // Devices are bounded by their connection's rates; a token of its own has none.
+            rates: self.rates(Arc::new(Gcra::new(Rate { per_second: 0 })), &access),
+            schemas,
+            limits: Arc::new(access.tenant.limits),
+        })
+    }
 }
 
 fn place(access: &Opens) -> Place {

@@ -2,9 +2,8 @@
 
 use super::Who;
 use crate::Error;
-use crate::limits::{Decision, Gcra};
+use crate::limits::{Decision, Rates};
 use serde_json::json;
-use std::sync::Arc;
 use weir_core::{Code, Permission, Permissions, ProjectId, Scopes, TenantId};
 
 /// How far somebody reaches.
@@ -32,14 +31,14 @@ pub struct Principal {
     /// Why the tenant is suspended, if it is: only looking and paying are allowed then.
     pub(crate) suspended: Option<String>,
     /// The credential's own rate.
-    pub(crate) rate: Arc<Gcra>,
+    pub(crate) rates: Rates,
 }
 
 impl Principal {
     /// Takes `units` of the credential's rate. `None` when it has none.
     #[must_use]
     pub fn take(&self, units: u32) -> Option<Decision> {
-        self.rate.take(units)
+        self.rates.take(units)
     }
 
     /// The name under which the audit trail knows it: `key:key_…`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, timeout};
-use weir_core::Code;
+use weir_core::{Code, TenantId};
 use weir_store::AccessChange;
 
 /// Between two looks for changes. A change is enforced on every node within this and one query, sooner when a notice
@@ -53,6 +53,11 @@ impl Access {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a session that was just made may have been missed when a change was enforced.
+    pub(crate) fn changed_lately(&self, tenant: TenantId) -> bool {
+        self.changed.contains_key(&tenant)
     }
 
     /// Drops what can be dropped: changes older than anything remembered, tickets that expired.
@@ -135,9 +140,7 @@ mod tests {
     use crate::engine::Settings;
     use crate::{Credentials, Grant};
     use weir_core::key::{self, KeyHasher, PresentedKey};
-    use weir_core::{
-        Clock, KeyId, PlanName, RootSecret, Scopes, SigningKeyId, SystemClock, TenantId, Timestamp,
-    };
+    use weir_core::{Clock, KeyId, PlanName, RootSecret, Scopes, SigningKeyId, SystemClock, Timestamp};
     use weir_store::{
         AccessChangeKind, Bootstrap, By, NewKey, NewSigningKey, SigningMaterial, Store, TenantStatus,
     };

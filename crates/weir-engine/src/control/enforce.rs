@@ -7,10 +7,13 @@ use crate::{Caller, Error, Who};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use weir_core::{Code, TenantId};
-use weir_store::{AccessChange, Closing};
+use weir_store::{AccessChange, AccessChangeKind, Closing};
 
 /// Sessions judged before other tasks of the thread get their turn.
 const AT_ONCE: usize = 256;
+
+/// Changes of limits.
+const LIMITS: [AccessChangeKind; 2] = [AccessChangeKind::TenantPlan, AccessChangeKind::ProjectLimits];
 
 /// What became of the changes that were enforced so far.
 #[derive(Default)]
@@ -52,6 +55,10 @@ impl Engine {
             tenants.entry(change.tenant_id).or_default().push(change);
         }
         for (tenant, changes) in tenants {
+            if changes.iter().any(|change| LIMITS.contains(&change.kind)) {
+                // What was granted under other limits counts only where it is in use.
+                self.connections.trim(tenant).await;
+            }
             self.enforce_on(tenant, |who| cause(&changes, who), done).await?;
         }
         Ok(())
@@ -67,6 +74,7 @@ impl Engine {
         done: &mut Enforcement,
     ) -> Result<(), Error> {
         for tenant in self.sessions.tenants() {
+            self.connections.trim(tenant).await;
             self.enforce_on(tenant, |_| seq, done).await?;
         }
         Ok(())
@@ -111,6 +119,21 @@ impl Engine {
         let based_on = session.caller();
         let now = self.access.again(Stands::of(&based_on)).await;
         self.apply(session, &based_on, now);
+    }
+
+    /// The same for one that must wait for it.
+    ///
+    /// # Errors
+    /// What its credentials are refused for.
+    pub(crate) async fn hold_to_access(&self, session: &Session) -> Result<(), Error> {
+        let based_on = session.caller();
+        match self.access.again(Stands::of(&based_on)).await {
+            Err(error) if Arc::ptr_eq(&session.caller(), &based_on) => {
+                session.close(&error);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Ends a session or gives it its credentials as they stand. True when this ended it.

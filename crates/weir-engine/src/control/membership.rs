@@ -2,10 +2,12 @@
 
 use crate::Error;
 use crate::engine::Engine;
+use crate::limits::Excess;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, timeout};
+use weir_core::Code;
 use weir_store::{Heartbeat, Notice};
 
 /// Between two signs of life.
@@ -31,6 +33,34 @@ impl Engine {
         Ok(renewed)
     }
 
+    /// Renews the lease; after it had ended, takes again what is in use of the shares that went with it.
+    async fn renew(&self) -> Result<(), Error> {
+        if !self.beat().await? {
+            tracing::warn!("this node's lease had ended: its shares of connections are taken anew");
+            self.connections.lose_shares().await;
+        }
+        for excess in self.connections.reclaim().await? {
+            self.close_newest(&excess);
+        }
+        Ok(())
+    }
+
+    /// Others took over what this node held, while it could not be reached: the newest connections have no place.
+    fn close_newest(&self, excess: &Excess) {
+        let (tenant, project) = excess.quota;
+        let mut sessions = self.sessions.of(tenant);
+        sessions.retain(|session| project.is_none_or(|project| session.caller().place.project == project));
+        // Ids begin with the time of their making.
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.id));
+        let error = Error::new(
+            Code::ProjectLimitExceeded,
+            "While this node could not be reached, others took its place within the limit of connections.",
+        );
+        for session in sessions.into_iter().take(excess.connections as usize) {
+            session.close(&error);
+        }
+    }
+
     /// Renews the lease for ever.
     pub(crate) async fn keep_lease(self: Arc<Self>) {
         let mut tick = tokio::time::interval(BEAT_EVERY);
@@ -38,8 +68,8 @@ impl Engine {
         let mut failing = false;
         loop {
             tick.tick().await;
-            let failure = match timeout(BEAT_PATIENCE, self.beat()).await {
-                Ok(Ok(_)) => None,
+            let failure = match timeout(BEAT_PATIENCE, self.renew()).await {
+                Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.internal.unwrap_or(error.message)),
                 Err(_) => Some(format!("no answer within {BEAT_PATIENCE:?}")),
             };
@@ -55,8 +85,18 @@ impl Engine {
         let mut notices = self.store.notices();
         loop {
             match notices.next().await {
-                Notice::AccessChanged | Notice::Missed => self.look_now.notify_one(),
-                _ => {}
+                Notice::AccessChanged => self.look_now.notify_one(),
+                Notice::Missed => {
+                    self.look_now.notify_one();
+                    self.connections.returned(None);
+                }
+                Notice::SharesReturned(tenant, project) => self.connections.returned(Some((tenant, project))),
+                Notice::SharesWanted(tenant, project) => {
+                    // Not here: a slow database must not hold up the notices behind it.
+                    let engine = Arc::clone(&self);
+                    self.spawn(async move { engine.connections.give_back((tenant, project)).await });
+                }
+                Notice::Enforced => {}
             }
         }
     }

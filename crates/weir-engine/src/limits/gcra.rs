@@ -3,7 +3,7 @@
 //! The word holds the theoretical arrival time, the moment at which the bucket would be full again. A
 //! request is in order when that moment is at most one burst ahead of now.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A rate: so many per second, with up to a second's worth at once.
@@ -16,6 +16,8 @@ pub struct Rate {
 /// What the limiter says to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
+    /// Whose rate it is: the credential's, the project's, the tenant's; empty where that is clear.
+    pub whose: &'static str,
     /// Whether it may go on.
     pub allowed: bool,
     /// The burst: the most that can be allowed at once.
@@ -31,7 +33,7 @@ pub struct Decision {
 /// One limiter. 16 bytes; shared freely between threads.
 #[derive(Debug)]
 pub struct Gcra {
-    rate: Rate,
+    per_second: AtomicU32,
     /// Nanoseconds since `epoch()`.
     full_at: AtomicU64,
 }
@@ -47,13 +49,30 @@ impl Gcra {
     /// A full bucket of this rate.
     #[must_use]
     pub const fn new(rate: Rate) -> Self {
-        Self { rate, full_at: AtomicU64::new(0) }
+        Self { per_second: AtomicU32::new(rate.per_second), full_at: AtomicU64::new(0) }
     }
 
     /// The rate it keeps.
     #[must_use]
-    pub const fn rate(&self) -> Rate {
-        self.rate
+    pub fn rate(&self) -> Rate {
+        Rate { per_second: self.per_second.load(Ordering::Relaxed) }
+    }
+
+    /// Keeps another rate from now on; what was taken stays taken.
+    pub fn set_rate(&self, rate: Rate) {
+        self.per_second.store(rate.per_second, Ordering::Relaxed);
+    }
+
+    /// Undoes a [`take`](Self::take) that was allowed.
+    pub fn give_back(&self, units: u32) {
+        if let Some(each) = self.each() {
+            self.full_at.fetch_sub(each.saturating_mul(u64::from(units)), Ordering::Relaxed);
+        }
+    }
+
+    /// Nanoseconds for one unit; `None` when the rate is unlimited.
+    fn each(&self) -> Option<u64> {
+        (1_000_000_000_u64).checked_div(u64::from(self.rate().per_second)).map(|each| each.max(1))
     }
 
     /// Whether the whole burst is available.
@@ -69,11 +88,8 @@ impl Gcra {
     }
 
     fn take_at(&self, units: u32, now: u64) -> Option<Decision> {
-        if self.rate.per_second == 0 {
-            return None;
-        }
+        let each = self.each()?;
         let burst = 1_000_000_000_u64;
-        let each = (burst / u64::from(self.rate.per_second)).max(1);
         let cost = each.saturating_mul(u64::from(units));
         let mut seen = self.full_at.load(Ordering::Relaxed);
         loop {
@@ -90,10 +106,12 @@ impl Gcra {
 
     fn decision(&self, allowed: bool, used: u64, wait: u64, each: u64) -> Decision {
         let free = 1_000_000_000_u64.saturating_sub(used) / each;
+        let limit = self.rate().per_second;
         Decision {
+            whose: "",
             allowed,
-            limit: self.rate.per_second,
-            remaining: u32::try_from(free).unwrap_or(u32::MAX).min(self.rate.per_second),
+            limit,
+            remaining: u32::try_from(free).unwrap_or(u32::MAX).min(limit),
             reset: Duration::from_nanos(used),
             retry_after: Duration::from_nanos(wait),
         }

@@ -1,7 +1,11 @@
-//! Limits that are decided in memory: rates by GCRA, connection counts, admission of new connections.
+//! Limits that are decided in memory: rates by GCRA, shares of connections, admission of new connections.
 
 mod connections;
 mod gcra;
+mod quota;
+mod rates;
 
-pub use connections::{ConnectionSlot, Connections};
+pub use connections::ConnectionSlot;
+pub(crate) use connections::{Connections, Excess};
 pub use gcra::{Decision, Gcra, Rate};
+pub use rates::Rates;

@@ -261,6 +261,8 @@ impl Session {
     fn install(&self, inner: &mut Inner, caller: Arc<Caller>) {
         if !inner.closed {
             self.engine.sessions.expect_end(self.id, &inner.caller, &caller);
+            self.publish_rate.set_rate(Rate { per_second: caller.limits.publish_per_second });
+            self.subscribe_rate.set_rate(Rate { per_second: caller.limits.subscribe_per_second });
             inner.caller = caller;
         }
     }

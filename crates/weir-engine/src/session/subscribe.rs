@@ -75,6 +75,10 @@ impl Session {
         voice: Arc<dyn Voice>,
     ) -> Result<(), SubscribeError> {
         let mut turn = self.turn.lock().await;
+        if turn.is_none() && self.engine.access.changed_lately(self.caller().place.tenant) {
+            // What was enforced just before the session was made must hold before it is delivered anything.
+            self.engine.hold_to_access(self).await?;
+        }
         let caller = self.caller();
         self.check(&caller, &patterns)?;
         self.keep_open(&mut turn, &caller).await?;

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use weir_core::{Code, ConnectionId, RequestId};
+use weir_engine::limits::ConnectionSlot;
 use weir_engine::{Caller, Credentials, Error, Session, SubscribeError};
 use weir_hub::{Closed, Conn, Goodbye, Listener};
 
@@ -32,6 +33,9 @@ pub(super) struct Connection {
     queue: Mutex<Queue>,
 }
 
+/// Who it is, with its place among the tenant's connections.
+type Admitted = (Arc<Caller>, ConnectionSlot);
+
 #[derive(Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
@@ -43,7 +47,7 @@ struct Queue {
     paused: bool,
     closed: bool,
     /// What the handshake's credentials turned out to be, until the hub has the socket.
-    handshake: Option<Box<Result<Arc<Caller>, Error>>>,
+    handshake: Option<Box<Result<Admitted, Error>>>,
 }
 
 impl Connection {
@@ -64,8 +68,8 @@ impl Connection {
     }
 
     /// Before the socket goes to the hub: remembers who it is, or gives it a time to say so.
-    pub(super) fn begin(self: &Arc<Self>, caller: Option<Result<Arc<Caller>, Error>>) {
-        match caller {
+    pub(super) fn begin(self: &Arc<Self>, admitted: Option<Result<Admitted, Error>>) {
+        match admitted {
             Some(result) => self.queue().handshake = Some(Box::new(result)),
             None => {
                 let connection = Arc::downgrade(self);
@@ -85,8 +89,8 @@ impl Connection {
     }
 
     /// Makes the session and says hello.
-    fn authenticated(&self, caller: &Arc<Caller>) -> Result<(), Error> {
-        let session = self.gateway.engine.open_session(caller, self.id, frames::farewell)?;
+    fn authenticated(&self, (caller, slot): Admitted) -> Result<(), Error> {
+        let session = self.gateway.engine.open_session(&caller, slot, self.id, frames::farewell);
         if self.session.set(Arc::clone(&session)).is_err() {
             session.closed();
             return Err(Error::new(
@@ -253,7 +257,8 @@ impl Connection {
                 return Err(Error::new(Code::InvalidFrame, message));
             }
             let caller = self.gateway.engine.authenticate(token(frame)?).await?;
-            self.authenticated(&caller)
+            let slot = self.gateway.engine.reserve(&caller).await?;
+            self.authenticated((caller, slot))
         };
         match outcome.await {
             Ok(()) => {}
@@ -316,7 +321,7 @@ impl Listener for Connection {
     fn opened(&self, conn: Conn) {
         let _ = self.conn.set(conn);
         let handshake = self.queue().handshake.take();
-        let outcome = handshake.map(|result| result.and_then(|caller| self.authenticated(&caller)));
+        let outcome = handshake.map(|result| result.and_then(|admitted| self.authenticated(admitted)));
         if let Some(Err(error)) = outcome {
             self.end(&error);
         }

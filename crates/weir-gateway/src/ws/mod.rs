@@ -54,7 +54,13 @@ pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Acce
     let query = Query::parse(parts.uri.query());
     let caller = authenticate(gateway, &parts.headers, &query).await?;
     let connection = Connection::new(gateway, request_id(parts));
-    connection.begin(caller);
+    // Counted here, where waiting is possible; what comes of it is told on the socket.
+    let admitted = match caller {
+        Some(Ok(caller)) => Some(gateway.engine.reserve(&caller).await.map(|slot| (caller, slot))),
+        Some(Err(error)) => Some(Err(error)),
+        None => None,
+    };
+    connection.begin(admitted);
     Ok(Accepted { connection, headers: switching(key, &parts.headers) })
 }
 

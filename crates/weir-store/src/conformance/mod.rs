@@ -10,6 +10,7 @@ mod outage;
 mod people;
 mod place;
 mod schemas;
+mod shares;
 mod tenants;
 mod tickets;
 mod usage;
@@ -71,6 +72,9 @@ macro_rules! on {
             nodes::a_change_is_enforced_when_every_node_says_so,
             nodes::changes_are_noticed_when_they_are_committed,
             nodes::changes_are_forgotten_from_the_old_end_once_enforced,
+            shares::shares_never_exceed_the_limit,
+            shares::shares_end_with_their_nodes_lease,
+            shares::projects_may_have_limits_of_their_own,
             tickets::are_redeemed_once,
             tickets::twenty_at_once_redeem_one,
             tickets::expired_ones_are_refused_and_purged,

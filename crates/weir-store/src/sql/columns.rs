@@ -29,7 +29,7 @@ macro_rules! tenant_columns {
 
 macro_rules! project_columns {
     ($table:literal) => {
-        columns!($table, "p_", "id", "tenant_id", "name", "created_at")
+        columns!($table, "p_", "id", "tenant_id", "name", "limits", "created_at")
     };
 }
 

@@ -19,6 +19,7 @@ mod nodes;
 mod notices;
 mod people;
 mod schemas;
+mod shares;
 mod sign_ins;
 mod signing;
 mod tenants;

@@ -9,7 +9,7 @@ use crate::{
     StoreError, Tenant, TenantStatus, Tenants,
 };
 use serde_json::json;
-use weir_core::{PlanName, ProjectId, TenantId};
+use weir_core::{PlanName, ProjectId, ProjectLimits, TenantId};
 
 pub fn tenant(row: &Row) -> Result<Tenant, StoreError> {
     let (plan, overrides): (_, Overrides) = (row.get("t_plan")?, row.get("t_overrides")?);
@@ -33,6 +33,7 @@ pub fn project(row: &Row) -> Result<Project, StoreError> {
         id: row.get("p_id")?,
         tenant_id: row.get("p_tenant_id")?,
         name: row.get("p_name")?,
+        limits: row.get("p_limits")?,
         created_at: row.get("p_created_at")?,
     })
 }
@@ -221,6 +222,33 @@ impl Tenants for Sql {
                 .await?;
             let details = json!({ "stream": stream });
             tx.finish_tenant(row, AccessChangeKind::TenantPlacement, details, &by).await
+        })
+    }
+
+    fn set_project_limits(
+        &self,
+        tenant: TenantId,
+        id: ProjectId,
+        limits: ProjectLimits,
+        by: By,
+    ) -> Reply<'_, Changed<Project>> {
+        self.call(async move {
+            let mut tx = self.database.begin(tenant).await?;
+            let row = tx
+                .fetch(
+                    "project",
+                    concat!(
+                        "UPDATE projects SET limits = $3 WHERE tenant_id = $1 AND id = $2 RETURNING ",
+                        project_columns!("")
+                    ),
+                    args![tenant, id, limits],
+                )
+                .await?;
+            let value = project(&row)?;
+            let kind = AccessChangeKind::ProjectLimits;
+            let change = tx.change_access(tenant, kind, id, json!({ "limits": limits }), &by).await?;
+            tx.commit().await?;
+            Ok(Changed { value, change })
         })
     }
 

@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
 use weir_core::{
-    InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, Role, Scopes, SigningKeyId, TenantId,
-    Timestamp, UserId,
+    InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role, Scopes, SigningKeyId,
+    TenantId, Timestamp, UserId,
 };
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
@@ -115,6 +115,7 @@ mapped! {
     TenantStatus as String: |status| status.as_str().into(), |text| TenantStatus::parse(&text);
     AccessChangeKind as String: |kind| kind.as_str().into(), |text| AccessChangeKind::parse(&text);
     SigningAlgorithm as String: |algorithm| algorithm.as_str().into(), |text| SigningAlgorithm::parse(&text);
+    ProjectLimits as String: |limits| serde_json::json!(limits).to_string(), |text| serde_json::from_str(&text).ok();
     TopicTemplates as String: |templates| serde_json::json!(templates).to_string(), |text| serde_json::from_str(&text).ok();
     Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
     Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
