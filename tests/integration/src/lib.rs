@@ -16,6 +16,8 @@ mod faults;
 #[cfg(test)]
 mod idempotency;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod replay;
