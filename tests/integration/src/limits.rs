@@ -49,8 +49,8 @@ async fn connections_of_a_tenant_are_counted_over_all_nodes_and_transports() {
     let none = stream(&app, 1, &tenant.api_key).await.err().expect("streams count too");
     none.refused(429, "PROJECT_LIMIT_EXCEEDED");
     // One goes, on whichever node: there is room for one, on either.
-    open.pop().expect("six are open").ok().expect("open").close().await;
-    let streams = vec![stream(&app, 0, &tenant.api_key).await.ok().expect("there is room")];
+    open.pop().expect("six are open").expect("open").close().await;
+    let streams = vec![stream(&app, 0, &tenant.api_key).await.expect("there is room")];
     assert!(connect(&app, 1, &tenant.api_key).await.is_err());
 
     // A node that is killed holds its share no longer than its lease.
@@ -100,8 +100,8 @@ async fn a_project_may_have_fewer_connections_than_its_tenant() {
     let app = TestApp::start().await;
     let tenant = app.tenant().await;
     app.set_project_limits(&tenant, &json!({"connections": 2})).await;
-    let first = stream(&app, 0, &tenant.api_key).await.ok().expect("room");
-    let second = connect(&app, 0, &tenant.api_key).await.ok().expect("room");
+    let first = stream(&app, 0, &tenant.api_key).await.expect("room");
+    let second = connect(&app, 0, &tenant.api_key).await.expect("room");
     let refused = connect(&app, 0, &tenant.api_key).await.err().expect("no room");
     assert_eq!(refused["details"], json!({"limit": 2, "used": 2, "what": "project_connections"}));
     drop(first);
@@ -109,7 +109,7 @@ async fn a_project_may_have_fewer_connections_than_its_tenant() {
         (app.nodes[0].metrics().await.sum(CONNECTIONS, &[])? == 1.0).then_some(())
     })
     .await;
-    let third = connect(&app, 0, &tenant.api_key).await.ok().expect("room again");
+    let third = connect(&app, 0, &tenant.api_key).await.expect("room again");
     second.close().await;
     third.close().await;
     app.finish().await;

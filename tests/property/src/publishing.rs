@@ -2,6 +2,7 @@
 
 use crate::generate::{below, crowded, headers, name, payload};
 use crate::world::{World, property};
+use futures::future::join_all;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -9,6 +10,7 @@ use proptest::sample::subsequence;
 use proptest::test_runner::TestCaseResult;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use std::time::Instant;
 use weir_core::Scope;
 use weir_testkit::{Answer, Tenant};
 
@@ -319,4 +321,51 @@ async fn rejects(world: &mut World, (scopes, topic, payload): (Vec<Scope>, Strin
 
 async fn stored(world: &World, tenant: &Tenant, case: &str) -> usize {
     world.app.api(&tenant.api_key).replay(&format!("{case}.>"), None).await.len()
+}
+
+/// Requests per second of a key, how many requests more than that come at once, and where.
+fn burst() -> impl Strategy<Value = (u32, usize, usize)> {
+    (1..=20_u32, 1..=20_usize, 0..2_usize)
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 5: For any request burst exceeding rate limits, the system
+    /// should throttle requests and return proper rate limit headers
+    rate_limiting,
+    burst(),
+    throttles
+);
+
+async fn throttles(world: &mut World, (rate, more, node): (u32, usize, usize)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let admin = world.app.api(&tenant.api_key);
+    let wish = json!({"name": case, "scopes": ["events:publish"], "rate_limit_per_sec": rate});
+    let key = admin.post("/v1/admin/keys", &wish).await.expect(201)["api_key"].clone();
+    let api = world.app.api_at(node, key.as_str().unwrap_or_default());
+    let topic = format!("{case}.x");
+    let begun = Instant::now();
+    let requests = (0..rate as usize + more).map(|n| {
+        let (api, event) = (api.clone(), json!({"topic": topic, "payload": n}));
+        async move { api.post("/v1/events", &event).await }
+    });
+    let answers = join_all(requests).await;
+    let refilled = f64::from(rate) * begun.elapsed().as_secs_f64();
+    let number = |answer: &Answer, name| answer.header(name).and_then(|text| text.parse::<u32>().ok());
+    let mut accepted = 0;
+    for answer in &answers {
+        prop_assert_eq!(number(answer, "ratelimit-limit"), Some(rate));
+        prop_assert!(number(answer, "ratelimit-remaining").is_some_and(|left| left < rate));
+        prop_assert!(number(answer, "ratelimit-reset").is_some_and(|seconds| seconds <= 1));
+        if answer.status == 201 {
+            accepted += 1;
+            continue;
+        }
+        answer.refused(429, "RATE_LIMIT_EXCEEDED");
+        prop_assert!(number(answer, "retry-after").is_some_and(|seconds| seconds >= 1));
+    }
+    // The burst at once, and what the time gave back meanwhile; not one more.
+    prop_assert!(accepted >= (rate as usize).min(answers.len()), "{} of {} were accepted", accepted, rate);
+    prop_assert!(accepted as f64 <= f64::from(rate) + refilled, "{} at {} per second", accepted, rate);
+    prop_assert_eq!(stored(world, tenant, &case).await, accepted);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::generate::{below, name, payload};
 use crate::world::{World, property};
+use futures::future::join_all;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -97,6 +98,41 @@ async fn formats(
         prop_assert_eq!(&event["payload"], &body["payload"]);
         prop_assert_eq!(event.get("type"), body.get("type"));
     }
+    Ok(())
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 13: For any tenant, SSE connections should be limited
+    /// according to per-tenant connection quotas
+    sse_quotas,
+    (1..6_usize, 1..10_usize),
+    limits_streams
+);
+
+async fn limits_streams(world: &mut World, (limit, attempts): (usize, usize)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    world.app.set_limits(tenant, &json!({"connections": limit})).await;
+    let topic = format!("{case}.x");
+    let request = |node: usize| {
+        let api = world.app.api_at(node, &tenant.api_key);
+        api.request(Method::GET, "/sse").query(&[("topics", &topic)])
+    };
+    let answers = join_all((0..attempts).map(|node| Sse::attempt(request(node)))).await;
+    let (mut open, mut refused) = (Vec::new(), 0);
+    for answer in answers {
+        match answer {
+            Ok(stream) => open.push(stream),
+            Err(why) => {
+                prop_assert!(why.starts_with("429") && why.contains("PROJECT_LIMIT_EXCEEDED"), "{}", why);
+                refused += 1;
+            }
+        }
+    }
+    prop_assert_eq!((open.len(), refused), (attempts.min(limit), attempts.saturating_sub(limit)));
+    // Another tenant's streams are counted for themselves.
+    let neighbour = world.app.sse_at(attempts, &world.tenants[1].api_key, &topic, None).await;
+    drop((open, neighbour));
+    world.nothing_open().await;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::generate::{crowded, pattern, payload};
 use crate::world::{World, property};
+use futures::future::join_all;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -179,5 +180,61 @@ async fn reconnects(
     ws.send(&json!({"type": "ping"})).await;
     ws.expect("pong").await;
     ws.close().await;
+    Ok(())
+}
+
+/// Connections that the tenant and the project may have, and how many come at once.
+fn quotas() -> impl Strategy<Value = (u32, Option<u32>, u32)> {
+    (1..6_u32, proptest::option::of(1..6_u32), 1..10_u32)
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 8: For any tenant and project, WebSocket connections should
+    /// be limited according to configured quotas
+    connection_limits,
+    quotas(),
+    limits_connections
+);
+
+async fn limits_connections(
+    world: &mut World,
+    (of_tenant, of_project, attempts): (u32, Option<u32>, u32),
+) -> TestCaseResult {
+    let (tenant, _) = world.fresh();
+    world.app.set_limits(tenant, &json!({"connections": of_tenant})).await;
+    world.app.set_project_limits(tenant, &json!({"connections": of_project})).await;
+    let limit = of_project.map_or(of_tenant, |of_project| of_project.min(of_tenant));
+    let connect = async |node: u32| {
+        let bearer = format!("Bearer {}", tenant.api_key);
+        let url = world.app.ws_url(node as usize, "");
+        let mut ws = Ws::attempt(&url, &[("authorization", &bearer)]).await.expect("the upgrade comes first");
+        let first = ws.next().await.expect("a frame");
+        (ws, first)
+    };
+    // Over all nodes together there are as many as the limit allows, and no more.
+    let mut open = Vec::new();
+    for (mut ws, first) in join_all((0..attempts).map(connect)).await {
+        if first["type"] == "connected" {
+            open.push(ws);
+            continue;
+        }
+        prop_assert_eq!(&first["error"]["code"], "PROJECT_LIMIT_EXCEEDED");
+        let of =
+            if first["error"]["details"]["what"] == "connections" { Some(of_tenant) } else { of_project };
+        prop_assert_eq!(&first["error"]["details"]["limit"], &json!(of));
+        prop_assert_eq!(ws.end().await.1.code, Some(4530));
+    }
+    prop_assert_eq!(open.len(), attempts.min(limit) as usize);
+    // Where one goes another may come, on the other node too.
+    if let Some(ws) = open.pop() {
+        ws.close().await;
+        let (ws, first) = connect(attempts).await;
+        prop_assert_eq!(&first["type"], "connected");
+        open.push(ws);
+    }
+    for ws in open {
+        ws.close().await;
+    }
+    world.nothing_open().await;
     Ok(())
 }

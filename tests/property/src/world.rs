@@ -5,7 +5,7 @@ use proptest::test_runner::{TestCaseResult, TestRunner};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Runtime;
-use weir_testkit::{Tenant, TestApp};
+use weir_testkit::{CONNECTIONS, Tenant, TestApp, until};
 
 /// Cases per property and backend.
 const CASES: u32 = 100;
@@ -41,6 +41,16 @@ impl World {
             tenants.push(app.tenant().await);
         }
         Self { app, backend, tenants, cases: AtomicU64::new(0) }
+    }
+
+    /// Waits until no node has a connection any more: what one case leaves would count in the next.
+    pub async fn nothing_open(&self) {
+        for node in &self.app.nodes {
+            until("every connection to be counted out", async || {
+                (node.metrics().await.sum(CONNECTIONS, &[])? == 0.0).then_some(())
+            })
+            .await;
+        }
     }
 
     /// The first tenant, and a first topic token that no other case uses.

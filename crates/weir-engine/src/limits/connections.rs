@@ -67,7 +67,8 @@ impl Connections {
         if let Some(held) = pool.take(limit) {
             return Ok(held);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let deadline = begun + PATIENCE;
         let _waiting = pool.wait();
         loop {
             if let Ok(_turn) = timeout_at(deadline, pool.turn.lock()).await
@@ -82,10 +83,10 @@ impl Connections {
             if let Some(held) = pool.take(limit) {
                 return Ok(held);
             }
-            // Nobody else has any: there is nothing to wait for.
+            // Nobody else has any: there is nothing to wait for but one that is just being closed here.
             let share = pool.last_share();
             let alone = share.is_some_and(|share| share.others == 0);
-            if alone || Instant::now() >= deadline {
+            if alone && begun.elapsed() >= AGAIN || Instant::now() >= deadline {
                 return Err(refused(quota, limit, share));
             }
             let _ = timeout_at(deadline.min(Instant::now() + AGAIN), pool.room.notified()).await;
