@@ -18,6 +18,8 @@ mod idempotency;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod replay;

@@ -1,0 +1,144 @@
+//! Every administrative route against every kind of caller, generated from the route table that the server itself
+//! publishes (`x-permission` in `/openapi.json`) and the permission table.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use weir_core::{Permission, Permissions, Role, Scope};
+use weir_testkit::{Answer, Api, Tenant, TestApp};
+
+/// One operation of the published description.
+#[derive(Clone, Debug)]
+struct Route {
+    method: Method,
+    /// With `{names}` in it.
+    path: String,
+    permission: Permission,
+}
+
+async fn routes(api: &Api) -> Vec<Route> {
+    let document = api.get("/openapi.json", &[]).await.expect(200);
+    let mut routes = Vec::new();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let Ok(permission) = serde_json::from_value(operation["x-permission"].clone()) else {
+                assert!(!path.contains("/admin/"), "{method} {path} does not say which permission it takes");
+                continue;
+            };
+            let method = method.to_uppercase().parse().expect("a method");
+            routes.push(Route { method, path: path.clone(), permission });
+        }
+    }
+    assert!(routes.len() > 10, "the description lists {} routes with permissions", routes.len());
+    routes
+}
+
+/// Somebody with a name for messages, and what the table says they may do in the first tenant.
+struct Actor {
+    name: String,
+    api: Api,
+    held: Permissions,
+}
+
+/// A path with ids of things that exist in the tenant, new ones where the route would use them up.
+async fn existing(app: &TestApp, tenant: &Tenant, route: &Route) -> String {
+    let mut path = route.path.clone();
+    if path.contains("/keys/{id}") {
+        // Of the one scope that everybody who may touch keys holds.
+        let wish = json!({"name": "target", "scopes": ["admin:write"]});
+        let key = app.api(&tenant.api_key).post("/v1/admin/keys", &wish).await.expect(201);
+        path = path.replace("{id}", key["id"].as_str().expect("an id"));
+    } else if path.contains("/projects/{id}") {
+        path = path.replace("{id}", &tenant.project_id);
+    } else if path.contains("/tenants/{id}") {
+        path = path.replace("{id}", &tenant.tenant_id);
+    }
+    // Whatever else a route names need not exist for the question of permission.
+    path.replace("{topic}", "matrix.topic").replace("{id}", &missing_id(&route.path))
+}
+
+/// An id of the right kind that names nothing.
+fn missing_id(path: &str) -> String {
+    let kinds = [
+        ("/keys/", "key_"),
+        ("/signing-keys/", "sig_"),
+        ("/projects/", "prj_"),
+        ("/connections/", "con_"),
+        ("/tenants/", "ten_"),
+    ];
+    let prefix = kinds.iter().rev().find(|(part, _)| path.contains(part)).map_or("ten_", |kind| kind.1);
+    format!("{prefix}{}", "0".repeat(32))
+}
+
+async fn ask(actor: &Api, route: &Route, path: &str) -> Answer {
+    let request = actor.request(route.method.clone(), path);
+    let request = if route.method == Method::GET { request } else { request.json(&json!({})) };
+    Answer::of(request).await
+}
+
+/// Nobody gets a body that says more than the code.
+fn without_request_id(mut body: Value) -> Value {
+    if let Some(error) = body["error"].as_object_mut() {
+        error.remove("request_id");
+    }
+    body
+}
+
+async fn key_actors(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
+    let mut actors = Vec::new();
+    for scope in Scope::ALL {
+        let wish = json!({"name": "actor", "scopes": [scope]});
+        let key = app.api(&tenant.api_key).post("/v1/admin/keys", &wish).await.expect(201);
+        let held = Permissions::of_scopes([scope].into_iter().collect());
+        let api = app.api(key["api_key"].as_str().expect("a key"));
+        actors.push(Actor { name: format!("a key with {scope}"), api, held });
+    }
+    let token = app.api(&tenant.token(&[">"], &[">"]));
+    actors.push(Actor { name: "a client token".to_owned(), api: token, held: Permissions::default() });
+    actors
+}
+
+#[tokio::test]
+async fn every_route_lets_in_who_holds_its_permission_and_nobody_else() {
+    let app = TestApp::start().await;
+    let (tenant, other) = (app.tenant().await, app.tenant().await);
+    let actors = key_actors(&app, &tenant).await;
+    let stranger = app.api(&other.api_key);
+    let stranger_holds = Permissions::of_scopes(weir_core::Scopes::all());
+    for route in routes(&app.api(&tenant.api_key)).await {
+        let at = || format!("{} {}", route.method, route.path);
+        let path = existing(&app, &tenant, &route).await;
+        ask(&app.nodes[0].api(), &route, &path).await.refused(401, "UNAUTHENTICATED");
+        for actor in &actors {
+            let path = existing(&app, &tenant, &route).await;
+            let answer = ask(&actor.api, &route, &path).await;
+            if actor.held.contains(route.permission) {
+                assert!(
+                    ![401, 403, 500].contains(&answer.status),
+                    "{} for {}: {}",
+                    at(),
+                    actor.name,
+                    answer.body
+                );
+            } else {
+                assert_eq!(answer.status, 403, "{} for {}: {}", at(), actor.name, answer.body);
+                answer.refused(403, "INSUFFICIENT_SCOPE");
+            }
+        }
+        // What another tenant owns looks exactly like what nobody owns.
+        if path.contains("_") && route.path.contains("{id}") && stranger_holds.contains(route.permission) {
+            let theirs = ask(&stranger, &route, &path).await;
+            let nobodys = ask(&stranger, &route, &route.path.replace("{id}", &missing_id(&route.path))).await;
+            assert_eq!(theirs.status, nobodys.status, "{}: {}", at(), theirs.body);
+            assert_eq!(without_request_id(theirs.body), without_request_id(nobodys.body), "{}", at());
+        }
+    }
+    app.finish().await;
+}
+
+#[test]
+fn the_table_names_a_role_for_everything() {
+    for permission in Permission::ALL {
+        assert!(!permission.roles().is_empty(), "{permission}");
+        assert!(Role::ALL.iter().any(|role| Permissions::of_role(*role).contains(*permission)));
+    }
+}
