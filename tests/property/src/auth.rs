@@ -4,7 +4,9 @@ use crate::world::{Backend, World, property};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use proptest::test_runner::TestCaseResult;
+use reqwest::Method;
 use serde_json::json;
+use std::time::{Duration, Instant};
 use weir_core::Scope;
 use weir_core::key::PresentedKey;
 use weir_testkit::Answer;
@@ -132,4 +134,115 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & 0_u32.wrapping_sub(crc & 1)))
     })
+}
+
+/// How long the old key works on: not at all, for a second that passes, or for longer than the test.
+fn grace() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(0_u64), 1 => Just(1_u64), 5 => 60..=604_800_u64]
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 17: For any API key rotation, the system should provide a
+    /// grace period before invalidating the old key
+    api_key_rotation,
+    (grace(), scopes(), 0..2_usize, 0..2_usize),
+    rotates
+);
+
+async fn rotates(
+    world: &mut World,
+    (grace, mut scopes, at, other): (u64, Vec<Scope>, usize, usize),
+) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    if !scopes.contains(&Scope::EventsPublish) {
+        scopes.push(Scope::EventsPublish);
+    }
+    let old = world.app.key(tenant, &scopes).await;
+    let path = format!("/v1/admin/keys/{}/rotate", old.key_id);
+    let begun = Instant::now();
+    let rotation = json!({ "grace_seconds": grace });
+    let rotated = world.app.api_at(at, &tenant.api_key).post(&path, &rotation).await.expect(201);
+    let new = rotated["api_key"].as_str().unwrap_or_default().to_owned();
+    prop_assert_eq!(&rotated["enforced"]["nodes"], &json!(world.app.nodes.len()));
+    let named: Vec<Scope> = serde_json::from_value(rotated["scopes"].clone()).expect("scopes");
+    prop_assert!(named.len() == scopes.len() && scopes.iter().all(|scope| named.contains(scope)));
+
+    let event = json!({"topic": format!("{case}.x"), "payload": grace});
+    // The new key works everywhere at once.
+    for node in [at, other] {
+        world.app.api_at(node, &new).post("/v1/events", &event).await.expect(201);
+    }
+    if grace == 1 {
+        tokio::time::sleep(Duration::from_millis(1_010).saturating_sub(begun.elapsed())).await;
+    }
+    for node in [at, other] {
+        let answer = world.app.api_at(node, &old.api_key).post("/v1/events", &event).await;
+        match grace {
+            0 | 1 => answer.refused(401, "EXPIRED_API_KEY"),
+            _ => drop(answer.expect(201)),
+        }
+    }
+    // One successor only.
+    world.app.api_at(other, &tenant.api_key).post(&path, &rotation).await.refused(409, "CONFLICT");
+    Ok(())
+}
+
+/// Connections that use the key when it is revoked: at which node, and whether WebSocket or SSE.
+fn connections() -> impl Strategy<Value = Vec<(usize, bool)>> {
+    proptest::collection::vec((0..2_usize, any::<bool>()), 0..5)
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 18: For any API key revocation, all access using that key
+    /// should be immediately invalidated
+    api_key_revocation,
+    (connections(), 0..2_usize),
+    revokes
+);
+
+async fn revokes(world: &mut World, (open, at): (Vec<(usize, bool)>, usize)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let topic = format!("{case}.x");
+    let doomed = world.app.key(tenant, &[Scope::EventsPublish, Scope::EventsSubscribe]).await;
+    let (mut sockets, mut streams) = (Vec::new(), Vec::new());
+    for (node, socket) in &open {
+        if *socket {
+            let mut ws = world.app.ws_at(*node, &doomed.api_key).await;
+            ws.subscribe(&[&topic], None).await;
+            sockets.push(ws);
+        } else {
+            let mut sse = world.app.sse_at(*node, &doomed.api_key, &topic, None).await;
+            sse.started().await;
+            streams.push(sse);
+        }
+    }
+    let path = format!("/v1/admin/keys/{}", doomed.key_id);
+    let revoke = world.app.api_at(at, &tenant.api_key).request(Method::DELETE, &path);
+    let revoked = Answer::of(revoke).await.expect(200);
+    let nodes = world.app.nodes.len();
+    prop_assert_eq!(
+        &revoked["enforced"],
+        &json!({"nodes": nodes, "of": nodes, "connections_closed": open.len()})
+    );
+    // From the answer on nothing gets in or out with it, anywhere.
+    let api = world.app.api_at(at, &tenant.api_key);
+    api.publish(&topic, &json!("secret")).await;
+    for node in 0..nodes {
+        let old = world.app.api_at(node, &doomed.api_key);
+        let event = json!({"topic": topic, "payload": 1});
+        old.post("/v1/events", &event).await.refused(401, "INVALID_API_KEY");
+        old.get("/v1/events", &[("topics", topic.as_str())]).await.refused(401, "INVALID_API_KEY");
+        old.post("/v1/tickets", &json!({})).await.refused(401, "INVALID_API_KEY");
+    }
+    for mut ws in sockets {
+        let (frames, ended) = ws.end().await;
+        prop_assert_eq!(ended.code, Some(4401));
+        prop_assert!(frames.iter().all(|frame| frame["type"] != "event"), "{:?}", frames);
+    }
+    for mut sse in streams {
+        while let Some(block) = sse.next().await {
+            prop_assert!(!block.is_message(), "{:?}", block);
+        }
+    }
+    Ok(())
 }
