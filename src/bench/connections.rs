@@ -37,7 +37,7 @@ pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
     one(target, args.sse)?;
     let before = rss()?;
     let (watch, began) = (Stopwatch::start(Some(process)), events::now());
-    let swarm = Swarm::start(&Plan::weir(target, count, args.sse, &topics(args.topics))?)?;
+    let swarm = Swarm::start(&Plan::weir(target, count, args.sse, &topics(args.topics), None)?)?;
     swarm.wait_ready(count, CONNECTING)?;
     let (connecting, seconds) = (watch.seconds(), (events::now() - began) as f64 / 1e9);
     sleep(Duration::from_secs_f64(args.seconds));
@@ -67,7 +67,7 @@ pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
 }
 
 fn one(target: &Target, sse: bool) -> anyhow::Result<()> {
-    let swarm = Swarm::start(&Plan::weir(target, 1, sse, &topics(1))?)?;
+    let swarm = Swarm::start(&Plan::weir(target, 1, sse, &topics(1), None)?)?;
     swarm.wait_ready(1, Duration::from_secs(10))?;
     swarm.finish().map(drop)
 }

@@ -49,7 +49,7 @@ const QUIET: Duration = Duration::from_secs(2);
 impl Args {
     fn plan(&self, target: &Target) -> anyhow::Result<Plan> {
         let Some(url) = &self.raw_url else {
-            return Plan::weir(target, self.connections, self.sse, &topics(1));
+            return Plan::weir(target, self.connections, self.sse, &topics(1), None);
         };
         let endpoint = Endpoint::parse(url)?;
         let hello =

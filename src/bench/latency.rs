@@ -32,7 +32,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
-    let mut plan = Plan::weir(target, args.connections, args.sse, &topics(1))?;
+    let mut plan = Plan::weir(target, args.connections, args.sse, &topics(1), None)?;
     plan.probes = args.connections;
     let mut publisher = Publisher::new(target, topics(1), args.payload, 1)?;
     let swarm = Swarm::start(&plan)?;

@@ -39,7 +39,7 @@ pub(super) fn run(target: &Target, args: &Args) -> anyhow::Result<Report> {
     let half = per_topic * args.topics.max(1);
     let names = topics(args.topics);
     let swarms = [false, true].map(|sse| -> anyhow::Result<Swarm> {
-        let swarm = Swarm::start(&Plan::weir(target, half, sse, &names)?)?;
+        let swarm = Swarm::start(&Plan::weir(target, half, sse, &names, None)?)?;
         swarm.wait_ready(half, CONNECTING)?;
         Ok(swarm)
     });

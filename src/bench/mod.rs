@@ -19,6 +19,7 @@ mod reader;
 mod replay;
 mod report;
 mod requests;
+mod resume;
 mod swarm;
 mod wire;
 
@@ -69,6 +70,8 @@ enum What {
     Publish(publish::Args),
     /// From publish to delivery, at a rate.
     Latency(latency::Args),
+    /// Everybody comes back at once, with a cursor.
+    Resume(resume::Args),
     /// Reading history through REST.
     Replay(replay::Args),
     /// Subscribers, publishers and readers together.
@@ -94,6 +97,7 @@ fn run_blocking(args: &Args) -> anyhow::Result<ExitCode> {
         What::Fanout(args) => fanout::run(target, args)?,
         What::Publish(args) => publish::run(target, args)?,
         What::Latency(args) => latency::run(target, args)?,
+        What::Resume(args) => resume::run(target, args)?,
         What::Replay(args) => replay::run(target, args)?,
         What::Mixed(args) => mixed::run(target, args)?,
         What::Floor(args) => floor::run(target, args)?,

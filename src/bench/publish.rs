@@ -5,6 +5,7 @@ use super::process::Stopwatch;
 use super::report::{Report, round};
 use super::requests::{Outcome, Pace, Work, drive};
 use super::{Target, events};
+use anyhow::Context;
 use std::time::Duration;
 
 #[derive(clap::Args)]
@@ -40,6 +41,8 @@ pub(super) struct Publisher {
     /// Whether the payload alone is the body: what a plain pub/sub endpoint takes.
     raw: bool,
     body: String,
+    /// The last answer.
+    answer: Vec<u8>,
 }
 
 impl Publisher {
@@ -59,6 +62,7 @@ impl Publisher {
             next: 0,
             raw: false,
             body: String::new(),
+            answer: Vec::new(),
         })
     }
 
@@ -66,7 +70,17 @@ impl Publisher {
     pub(super) fn raw(url: &str, payload: usize) -> anyhow::Result<Self> {
         let endpoint = Endpoint::parse(url)?;
         let (body, topics) = (String::new(), vec![String::new()]);
-        Ok(Self { endpoint, key: None, topics, payload, batch: 1, next: 0, raw: true, body })
+        Ok(Self {
+            endpoint,
+            key: None,
+            topics,
+            payload,
+            batch: 1,
+            next: 0,
+            raw: true,
+            body,
+            answer: Vec::new(),
+        })
     }
 
     pub(super) fn run(&mut self, pace: Pace) -> anyhow::Result<Outcome> {
@@ -80,6 +94,12 @@ impl Publisher {
         let example = outcome.example.unwrap_or_default();
         anyhow::ensure!(outcome.ok == 1, "the server did not take an event: {:?} {example}", outcome.failed);
         Ok(())
+    }
+
+    /// The cursor of the event that was published last.
+    pub(super) fn cursor(&self) -> anyhow::Result<String> {
+        let answer: serde_json::Value = serde_json::from_slice(&self.answer)?;
+        Ok(answer["cursor"].as_str().context("the answer to a publish has no cursor")?.to_owned())
     }
 
     fn event(&mut self) {
@@ -109,7 +129,10 @@ impl Work for Publisher {
         self.endpoint.post(self.key.as_deref(), self.body.as_bytes(), out);
     }
 
-    fn answer(&mut self, _connection: usize, _body: &[u8]) {}
+    fn answer(&mut self, _connection: usize, body: &[u8]) {
+        self.answer.clear();
+        self.answer.extend_from_slice(body);
+    }
 }
 
 /// The topics `bench.0`, `bench.1`, …; a single one is `bench`.

@@ -161,26 +161,32 @@ impl Findings {
 }
 
 impl Plan {
-    /// One frame's or stream's subscribers of Weir: connection `i` takes topic number `i % topics`.
+    /// One frame's or stream's subscribers of Weir: connection `i` takes topic number `i % topics`, from now on or
+    /// after a cursor.
     pub(super) fn weir(
         target: &super::Target,
         connections: usize,
         sse: bool,
         topics: &[String],
+        after: Option<&str>,
     ) -> anyhow::Result<Self> {
         let key = target.api_key()?;
         let endpoint = target.endpoint("/ws")?;
         let authorization = format!("Authorization: Bearer {key}\r\n");
         let hello = topics.iter().map(|topic| {
             if sse {
-                let endpoint = target.endpoint(&format!("/sse?topic={topic}"))?;
+                let after = after.map_or_else(String::new, |cursor| format!("&after={cursor}"));
+                let endpoint = target.endpoint(&format!("/sse?topic={topic}{after}"))?;
                 return Ok((
                     endpoint.get(&format!("{authorization}Accept: text/event-stream\r\n")),
                     Vec::new(),
                 ));
             }
             let upgrade = endpoint.upgrade(&format!("{authorization}Sec-WebSocket-Protocol: weir.v1\r\n"));
-            let subscribe = serde_json::json!({ "type": "subscribe", "id": "1", "topics": [topic] });
+            let mut subscribe = serde_json::json!({ "type": "subscribe", "id": "1", "topics": [topic] });
+            if let Some(cursor) = after {
+                subscribe["after"] = cursor.into();
+            }
             Ok((upgrade, super::wire::masked(super::wire::TEXT, subscribe.to_string().as_bytes())))
         });
         Ok(Self {

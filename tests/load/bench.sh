@@ -96,6 +96,7 @@ requests() {
   of_server replay replay --seconds "$short"
   start_weir
   of_server latency latency --rate 5000 --seconds "$short"
+  of_server resume resume --connections "$subscribers"
 }
 
 fan_out 10 "$slow"

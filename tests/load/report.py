@@ -20,6 +20,7 @@ IDLE = [("rss_per_connection", "bytes of memory per connection"), ("cpu_per_acce
 LATENCY = [("publish_to_delivery_p50", "ms p50"), ("publish_to_delivery_p99", "ms p99"), ("rate", "events/s")]
 PUBLISH = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million"), ("latency_p99", "ms p99")]
 REPLAY = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million")]
+RESUME = [("all_have_all_after", "s until all have all"), ("cpu_per_client", "µs CPU per client")]
 MEASURED = {
     "ws-10": ("fan-out, WebSocket, 10 msg/s", FAN_OUT),
     "sse-10": ("fan-out, SSE, 10 msg/s", FAN_OUT),
@@ -36,6 +37,7 @@ MEASURED = {
     "publish": ("publish, one by one, 256 connections", PUBLISH),
     "publish-batch": ("publish, batches of 100, 64 connections", PUBLISH),
     "latency": ("publish to delivery at 5,000/s", LATENCY),
+    "resume": ("all subscribers come back at once, 20 events behind", RESUME),
     "replay": ("replay through REST pages", REPLAY),
 }
 
