@@ -87,6 +87,8 @@ codes! {
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", 413, 4413, false;
     /// The request's head is larger, or has more headers, than the limit.
     HeadersTooLarge = "HEADERS_TOO_LARGE", 431, 4413, false;
+    /// An administrator ended the connection; its credentials still hold.
+    ConnectionEnded = "CONNECTION_ENDED", 403, 4410, false;
     /// An event with this id and other content was published within the dedupe window.
     DuplicateEventId = "DUPLICATE_EVENT_ID", 409, 4409, false;
     /// What was asked for does not exist, or not for this caller.

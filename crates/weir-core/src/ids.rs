@@ -46,6 +46,14 @@ macro_rules! id {
             pub const fn uuid(self) -> Uuid {
                 self.0
             }
+
+            /// When it was made, to the millisecond.
+            #[must_use]
+            pub fn made_at(self) -> crate::Timestamp {
+                let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+                let micros = i64::try_from(seconds).unwrap_or(0) * 1_000_000 + i64::from(nanos / 1_000);
+                crate::Timestamp::from_micros(micros)
+            }
         }
 
         impl Default for $name {

@@ -23,6 +23,8 @@ use weir_store::seal::Sealer;
 /// Between the announcement that a connection ends and its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Questions between nodes are answered in seconds.
+const KEEP_INQUIRIES: Duration = Duration::from_secs(60);
 /// Changes of access stay for so long in the list, for nodes that come back; older ones go when all have enforced them.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 
@@ -290,10 +292,13 @@ impl Engine {
         for round in 0_u64.. {
             tick.tick().await;
             self.sessions.close_expired(self.clock.now());
-            if round.is_multiple_of(60)
-                && let Err(error) = self.store.nodes.prune(KEEP_CHANGES).await
-            {
-                tracing::warn!(%error, "old access changes could not be pruned: {error}");
+            if round.is_multiple_of(60) {
+                if let Err(error) = self.store.nodes.prune(KEEP_CHANGES).await {
+                    tracing::warn!(%error, "old access changes could not be pruned: {error}");
+                }
+                if let Err(error) = self.store.inquiries.forget_inquiries(KEEP_INQUIRIES).await {
+                    tracing::warn!(%error, "old questions of nodes could not be forgotten: {error}");
+                }
             }
             if round.is_multiple_of(10) {
                 self.projects.sweep();

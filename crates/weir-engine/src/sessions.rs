@@ -50,6 +50,10 @@ impl Sessions {
         self.by_tenant.iter().map(|entry| *entry.key()).collect()
     }
 
+    pub(crate) fn get(&self, tenant: TenantId, id: ConnectionId) -> Option<Arc<Session>> {
+        self.by_tenant.get(&tenant).and_then(|sessions| sessions.get(&id).cloned())
+    }
+
     pub(crate) fn of(&self, tenant: TenantId) -> Vec<Arc<Session>> {
         self.by_tenant.get(&tenant).map_or_else(Vec::new, |sessions| sessions.values().cloned().collect())
     }

@@ -43,6 +43,8 @@ pub enum AccessChangeKind {
     SigningKeyCreated,
     /// A signing key was revoked.
     SigningKeyRevoked,
+    /// A live connection was told to end.
+    ConnectionEnded,
     /// A project got a topic schema, or a new version of one.
     SchemaSet,
     /// A topic schema was removed.
@@ -62,7 +64,7 @@ pub enum AccessChangeKind {
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::TenantStatus,
         Self::TenantPlan,
         Self::ProjectLimits,
@@ -71,6 +73,7 @@ impl AccessChangeKind {
         Self::KeyRevoked,
         Self::SigningKeyCreated,
         Self::SigningKeyRevoked,
+        Self::ConnectionEnded,
         Self::SchemaSet,
         Self::SchemaRemoved,
         Self::MemberJoined,
@@ -93,6 +96,7 @@ impl AccessChangeKind {
             Self::KeyRevoked => "key.revoke",
             Self::SigningKeyCreated => "signing_key.create",
             Self::SigningKeyRevoked => "signing_key.revoke",
+            Self::ConnectionEnded => "connection.end",
             Self::SchemaSet => "schema.set",
             Self::SchemaRemoved => "schema.remove",
             Self::MemberJoined => "member.join",

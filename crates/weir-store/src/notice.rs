@@ -1,6 +1,7 @@
 //! Notices between nodes: they wake whoever would otherwise look later. Any of them may be lost, so each only makes
 //! sooner what a poll finds anyway.
 
+use crate::InquiryId;
 use std::fmt;
 use std::str::FromStr;
 use tokio::sync::broadcast;
@@ -18,6 +19,10 @@ pub enum Notice {
     SharesWanted(TenantId, Option<ProjectId>),
     /// Somebody gave some of them back.
     SharesReturned(TenantId, Option<ProjectId>),
+    /// A node asks every other.
+    Asked(InquiryId),
+    /// A node has answered.
+    Answered(InquiryId),
     /// Notices may have been lost: anything may have happened.
     Missed,
 }
@@ -34,6 +39,8 @@ impl fmt::Display for Notice {
             Self::Enforced => f.write_str("enforced"),
             Self::SharesWanted(tenant, project) => shares("wanted", tenant, project),
             Self::SharesReturned(tenant, project) => shares("returned", tenant, project),
+            Self::Asked(id) => write!(f, "asked {}", id.uuid()),
+            Self::Answered(id) => write!(f, "answered {}", id.uuid()),
             Self::Missed => f.write_str("missed"),
         }
     }
@@ -54,9 +61,15 @@ impl FromStr for Notice {
             Some("enforced") => Ok(Self::Enforced),
             Some("wanted") => shares(Self::SharesWanted),
             Some("returned") => shares(Self::SharesReturned),
+            Some("asked") => Ok(Self::Asked(inquiry(words.next())?)),
+            Some("answered") => Ok(Self::Answered(inquiry(words.next())?)),
             _ => Err(()),
         }
     }
+}
+
+fn inquiry(word: Option<&str>) -> Result<InquiryId, ()> {
+    word.and_then(|word| word.parse().ok()).map(InquiryId::from_uuid).ok_or(())
 }
 
 /// A listener's view of the notices from the moment on at which it began to listen.
@@ -86,6 +99,8 @@ mod tests {
             Notice::Enforced,
             Notice::SharesWanted(tenant, None),
             Notice::SharesReturned(tenant, Some(project)),
+            Notice::Asked(InquiryId::new()),
+            Notice::Answered(InquiryId::new()),
         ] {
             assert_eq!(notice.to_string().parse(), Ok(notice));
         }

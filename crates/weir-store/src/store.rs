@@ -2,8 +2,8 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Audit, Directory, Enforced, Idempotency, Keys, Members, Nodes, Notice, Notices, People,
-    Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
+    AccessChange, Audit, Directory, Enforced, Idempotency, Inquiries, Keys, Members, Nodes, Notice, Notices,
+    People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,8 @@ pub struct Store {
     pub members: Arc<dyn Members>,
     /// Refresh tokens.
     pub sign_ins: Arc<dyn SignIns>,
+    /// Questions to all nodes.
+    pub inquiries: Arc<dyn Inquiries>,
     /// The nodes that run.
     pub nodes: Arc<dyn Nodes>,
     /// Shares of connections.
@@ -114,6 +116,7 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         people: sql.clone(),
         members: sql.clone(),
         sign_ins: sql.clone(),
+        inquiries: sql.clone(),
         nodes: sql.clone(),
         shares: sql.clone(),
         sql,

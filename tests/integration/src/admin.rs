@@ -135,3 +135,58 @@ async fn bad_wishes_are_refused_one_by_one() {
     assert_eq!(renamed["name"], "another name");
     app.finish().await;
 }
+
+async fn connections_are_listed_and_ended(app: TestApp) {
+    let (tenant, other) = (app.tenant().await, app.tenant().await);
+    let api = app.api(&tenant.api_key);
+    let last = app.nodes.len() - 1;
+    let mut stays = app.ws_at(0, &tenant.api_key).await;
+    stays.subscribe(&["a.*"], None).await;
+    let token = tenant.token(&["a.*"], &[]);
+    let mut goes = app.ws_at(last, &token).await;
+    goes.subscribe(&["a.b", "a.c"], None).await;
+    let foreign = app.ws_at(last, &other.api_key).await;
+
+    let listed = api.get("/v1/admin/connections", &[]).await.expect(200);
+    let nodes = app.nodes.len();
+    assert_eq!(listed["nodes"], json!({"answered": nodes, "of": nodes}));
+    let data = listed["data"].as_array().expect("a list");
+    assert_eq!(data.len(), 2, "{listed}");
+    let found = data.iter().find(|connection| connection["user"] == "user-1").expect("the device");
+    assert_eq!(found["topics"], json!(["a.b", "a.c"]));
+    assert_eq!(
+        (&found["project_id"], &found["credential"]),
+        (&json!(tenant.project_id), &json!(tenant.signing_key_id))
+    );
+    let id = found["id"].as_str().expect("an id");
+
+    let first = api.get("/v1/admin/connections", &[("limit", "1")]).await.expect(200);
+    let next = first["next_cursor"].as_str().expect("there is a second");
+    let second = api.get("/v1/admin/connections", &[("cursor", next)]).await.expect(200);
+    assert_ne!(first["data"][0]["id"], second["data"][0]["id"]);
+    assert_eq!(second["has_more"], json!(false));
+
+    let path = format!("/v1/admin/connections/{id}");
+    send(&app.api(&other.api_key), Method::DELETE, &path, &json!({})).await.refused(404, "NOT_FOUND");
+    let ended = send(&api, Method::DELETE, &path, &json!({})).await.expect(200);
+    assert_eq!(ended["enforced"], json!({"nodes": nodes, "of": nodes, "connections_closed": 1}));
+    let (frames, close) = goes.end().await;
+    assert_eq!(close.code, Some(4410));
+    assert_eq!(frames.last().map(|frame| frame["error"]["code"].clone()), Some(json!("CONNECTION_ENDED")));
+    send(&api, Method::DELETE, &path, &json!({})).await.refused(404, "NOT_FOUND");
+    api.publish("a.b", &json!("still there")).await;
+    assert_eq!(stays.event().await["payload"], "still there");
+    stays.close().await;
+    foreign.close().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn live_connections_are_listed_and_ended() {
+    connections_are_listed_and_ended(TestApp::start().await).await;
+}
+
+#[tokio::test]
+async fn live_connections_are_listed_and_ended_on_every_node() {
+    connections_are_listed_and_ended(TestApp::cluster(2).await).await;
+}

@@ -2,6 +2,7 @@
 //! the permission: a signature says who may call it, on every protocol.
 
 mod audit;
+mod connections;
 mod enforced;
 mod keys;
 mod once;
@@ -9,6 +10,7 @@ mod permit;
 mod projects;
 mod tenants;
 
+pub use connections::{Connection, Connections};
 pub use enforced::Enforced;
 pub use keys::{KeyWish, MAX_GRACE};
 pub use once::{Held, MAX_IDEMPOTENCY_KEY, Turn};

@@ -55,6 +55,9 @@ impl Engine {
             tenants.entry(change.tenant_id).or_default().push(change);
         }
         for (tenant, changes) in tenants {
+            for change in &changes {
+                self.end_named(change, done);
+            }
             if changes.iter().any(|change| LIMITS.contains(&change.kind)) {
                 // What was granted under other limits counts only where it is in use.
                 self.connections.trim(tenant).await;
@@ -62,6 +65,19 @@ impl Engine {
             self.enforce_on(tenant, |who| cause(&changes, who), done).await?;
         }
         Ok(())
+    }
+
+    /// Ends the connection that a change names.
+    fn end_named(&self, change: &AccessChange, done: &mut Enforcement) {
+        if change.kind != AccessChangeKind::ConnectionEnded {
+            return;
+        }
+        let id = change.subject.parse().ok();
+        let session = id.and_then(|id| self.sessions.get(change.tenant_id, id));
+        let ended = Error::new(Code::ConnectionEnded, "An administrator ended this connection.");
+        if session.is_some_and(|session| session.close(&ended)) {
+            done.count(change.seq);
+        }
     }
 
     /// The same for every tenant: what changed is not known. What ends is put down to the change `seq`.

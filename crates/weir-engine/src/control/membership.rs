@@ -97,6 +97,11 @@ impl Engine {
                     self.spawn(async move { engine.connections.give_back((tenant, project)).await });
                 }
                 Notice::Enforced => {}
+                Notice::Asked(id) => {
+                    let engine = Arc::clone(&self);
+                    self.spawn(async move { engine.answer_inquiry(id).await });
+                }
+                Notice::Answered(_) => {}
             }
         }
     }

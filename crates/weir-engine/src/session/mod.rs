@@ -99,6 +99,19 @@ impl Session {
         Arc::clone(&self.inner().caller)
     }
 
+    /// Whether it was told to end; its socket may take a while to follow.
+    pub(crate) fn is_ending(&self) -> bool {
+        let inner = self.inner();
+        inner.ending || inner.closed
+    }
+
+    /// What it is subscribed to, operations included.
+    pub(crate) fn topics(&self) -> Vec<Pattern> {
+        let mut topics: Vec<Pattern> = self.inner().live.iter().map(|(pattern, _)| pattern.clone()).collect();
+        topics.extend(self.operations.get().into_iter().flat_map(|operations| operations.patterns()));
+        topics
+    }
+
     /// The hub owns the socket from now on under this name.
     pub fn opened(&self, conn: Conn) {
         let doomed = {

@@ -49,6 +49,11 @@ pub(super) struct Operations {
 }
 
 impl Operations {
+    /// What all of them follow.
+    pub(super) fn patterns(&self) -> Vec<Pattern> {
+        self.all().iter().flat_map(|operation| operation.patterns.iter().cloned()).collect()
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Operation>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }

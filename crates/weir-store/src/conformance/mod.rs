@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod idempotency;
+mod inquiries;
 mod keys;
 mod nodes;
 mod opening;
@@ -68,6 +69,8 @@ macro_rules! on {
             schemas::have_room_up_to_the_limit,
             schemas::of_others_are_out_of_reach,
             schemas::races_lose_nothing,
+            inquiries::every_node_hears_a_question_and_the_asker_the_answers,
+            inquiries::ending_a_connection_is_announced,
             nodes::nodes_count_as_long_as_their_lease,
             nodes::a_change_is_enforced_when_every_node_says_so,
             nodes::changes_are_noticed_when_they_are_committed,

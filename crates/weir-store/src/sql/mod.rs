@@ -13,6 +13,7 @@ mod connect;
 mod database;
 mod directory;
 mod idempotency;
+mod inquiries;
 mod keys;
 mod members;
 mod nodes;

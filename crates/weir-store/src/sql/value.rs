@@ -1,5 +1,6 @@
 //! How this crate's types stand in parameters and columns, the same in both databases.
 
+use crate::InquiryId;
 use crate::audit::Hash;
 use crate::{
     AccessChangeKind, Email, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus, TopicTemplates,
@@ -104,6 +105,7 @@ mapped! {
     ProjectId as Uuid: ProjectId::uuid, |uuid| Some(ProjectId::from_uuid(uuid));
     KeyId as Uuid: KeyId::uuid, |uuid| Some(KeyId::from_uuid(uuid));
     SigningKeyId as Uuid: SigningKeyId::uuid, |uuid| Some(SigningKeyId::from_uuid(uuid));
+    InquiryId as Uuid: InquiryId::uuid, |uuid| Some(InquiryId::from_uuid(uuid));
     UserId as Uuid: UserId::uuid, |uuid| Some(UserId::from_uuid(uuid));
     InvitationId as Uuid: InvitationId::uuid, |uuid| Some(InvitationId::from_uuid(uuid));
     NodeId as Uuid: NodeId::uuid, |uuid| Some(NodeId::from_uuid(uuid));

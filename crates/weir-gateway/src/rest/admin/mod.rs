@@ -1,6 +1,7 @@
 //! `/v1/admin/…`: who may is said by each handler's [`Admin`]; what happens is the engine's.
 
 pub(crate) mod audit;
+pub(crate) mod connections;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod projects;
@@ -95,6 +96,8 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/audit/export", get(audit::export))
+        .route("/connections", get(connections::list))
+        .route("/connections/{id}", delete(connections::end))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", get(keys::read).merge(delete(keys::revoke)))
         .route("/keys/{id}/rotate", post(keys::rotate))
