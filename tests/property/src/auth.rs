@@ -211,9 +211,8 @@ async fn revokes(world: &mut World, (open, at): (Vec<(usize, bool)>, usize)) -> 
             ws.subscribe(&[&topic], None).await;
             sockets.push(ws);
         } else {
-            let mut sse = world.app.sse_at(*node, &doomed.api_key, &topic, None).await;
-            sse.started().await;
-            streams.push(sse);
+            // The head of an event stream comes when its subscription stands.
+            streams.push(world.app.sse_at(*node, &doomed.api_key, &topic, None).await);
         }
     }
     let path = format!("/v1/admin/keys/{}", doomed.key_id);
