@@ -130,9 +130,9 @@ async fn burst(app: &TestApp, key: &str) -> (usize, Answer) {
 async fn rate_of(whose: &str, limit: impl AsyncFn(&TestApp, &Tenant)) {
     let app = TestApp::start().await;
     let tenant = app.tenant().await;
-    limit(&app, &tenant).await;
     // Another key of the same project shares the rate.
     let other = app.key(&tenant, &[weir_core::Scope::EventsPublish]).await.api_key;
+    limit(&app, &tenant).await;
     let (accepted, refused) = burst(&app, &tenant.api_key).await;
     assert!(accepted >= 3, "{accepted}");
     refused.refused(429, "RATE_LIMIT_EXCEEDED");
