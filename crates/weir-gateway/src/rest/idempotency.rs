@@ -27,6 +27,17 @@ pub(crate) async fn once(State(gateway): State<Arc<Gateway>>, request: Request, 
     {
         return next.run(request).await;
     }
+    // In a task of its own from before the claim: a client that goes away leaves no claim that nobody carries out, and
+    // when it sends the request again it finds its answer.
+    let work = tokio::spawn(carry_out(gateway, request, next));
+    match work.await {
+        Ok(response) => response,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+async fn carry_out(gateway: Arc<Gateway>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let (held, body) = match begin(&gateway, &parts, body).await {
         Ok(Begun::Yours(held, body)) => (held, body),
@@ -35,13 +46,7 @@ pub(crate) async fn once(State(gateway): State<Arc<Gateway>>, request: Request, 
     };
     parts.extensions.insert(held);
     let request = Request::from_parts(parts, Body::from(body));
-    // In a task of its own: a client that goes away and sends the request again should find its answer.
-    let work = tokio::spawn(async move { finish(&gateway, held, next.run(request).await).await });
-    match work.await {
-        Ok(response) => response,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
+    finish(&gateway, held, next.run(request).await).await
 }
 
 enum Begun {
