@@ -345,11 +345,28 @@ impl Default for Limits {
 }
 
 /// `[outbound]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outbound {
     /// Networks that tenants' URLs may lead to although they are not public, with commas.
     pub allow_networks: String,
+    /// Time between two fetches of one key set at least.
+    pub key_set_interval: Duration,
+    /// The age at which a key set in use is fetched again.
+    pub key_set_refresh: Duration,
+    /// The age up to which a key set is used that cannot be fetched again.
+    pub key_set_keep: Duration,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            allow_networks: String::new(),
+            key_set_interval: Duration::seconds(30),
+            key_set_refresh: Duration::seconds(300),
+            key_set_keep: Duration::seconds(24 * 3600),
+        }
+    }
 }
 
 /// `[telemetry]`

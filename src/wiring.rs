@@ -5,12 +5,14 @@ use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
 use weir_core::{RootSecret, SystemClock};
+use weir_engine::access::KeySetTimes;
 use weir_engine::{Engine, Parts};
 use weir_gateway::Gateway;
 use weir_hub::Hub;
 use weir_log::EventLog;
 use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::{self, JetStream};
+use weir_outbound::{Outbound, Policy};
 use weir_store::{Store, Wall};
 
 /// Everything of a node that runs.
@@ -41,7 +43,9 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let (log, embedded) = open_log(config).await?;
     let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
     let clock = Arc::new(SystemClock);
-    let parts = Parts { store: store.clone(), log, hub, clock, root, settings: engine_settings(config) };
+    let outbound = outbound(config)?;
+    let parts =
+        Parts { store: store.clone(), log, hub, clock, outbound, root, settings: engine_settings(config) };
     let engine = Engine::start(parts).await?;
     let gateway = Gateway::new(Arc::clone(&engine), gateway_settings(config));
     Ok(Node { store, engine, gateway, embedded })
@@ -136,6 +140,13 @@ fn nats_options(config: &Config, urls: &str) -> jetstream::Options {
     }
 }
 
+/// The client for URLs that tenants configure.
+fn outbound(config: &Config) -> anyhow::Result<Outbound> {
+    let allow = config.outbound.allow_networks.parse().map_err(anyhow::Error::msg);
+    let policy = Policy::Public { allow: allow.context("outbound.allow_networks")? };
+    Outbound::new(policy).context("requests to other servers cannot be made")
+}
+
 fn engine_settings(config: &Config) -> weir_engine::Settings {
     let limits = &config.limits;
     weir_engine::Settings {
@@ -147,6 +158,11 @@ fn engine_settings(config: &Config) -> weir_engine::Settings {
         new_connections_per_second: limits.new_connections_per_second,
         jwt_bytes: limits.jwt_bytes,
         jwt_leeway: limits.jwt_leeway.std(),
+        key_sets: KeySetTimes {
+            interval: config.outbound.key_set_interval.std(),
+            refresh: config.outbound.key_set_refresh.std(),
+            keep: config.outbound.key_set_keep.std(),
+        },
         ticket_lifetime: limits.ticket_lifetime.std(),
         hub_queue_bytes: config.hub.queue_bytes.size(),
     }

@@ -57,6 +57,10 @@ impl Config {
         if let Err(error) = self.outbound.allow_networks.parse::<weir_outbound::Networks>() {
             check.problem("outbound.allow_networks", error);
         }
+        let outbound = &self.outbound;
+        check.duration("outbound.key_set_interval", outbound.key_set_interval, "1s", "1h");
+        check.duration("outbound.key_set_refresh", outbound.key_set_refresh, "1s", "24h");
+        check.duration("outbound.key_set_keep", outbound.key_set_keep, "1m", "30d");
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
             check.problem(
                 "telemetry.log_level",

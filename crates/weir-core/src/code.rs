@@ -111,6 +111,8 @@ codes! {
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", 503, 4510, true;
     /// The event log cannot be reached, or did not confirm in time.
     EventLogUnavailable = "EVENT_LOG_UNAVAILABLE", 503, 4511, true;
+    /// The key set of the token's issuer could not be fetched.
+    KeySetUnavailable = "KEY_SET_UNAVAILABLE", 503, 4512, true;
     /// A defect in the server; the request id finds it in the log.
     Internal = "INTERNAL", 500, 4599, true;
 }

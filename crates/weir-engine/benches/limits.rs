@@ -11,6 +11,7 @@ use weir_engine::limits::{Gcra, Rate, Rates};
 use weir_engine::{Credentials, Engine, Parts, Settings};
 use weir_hub::Hub;
 use weir_log::embedded::{self, Embedded};
+use weir_outbound::{Outbound, Policy};
 use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningMaterial};
 
 /// An engine on empty files, and a key of it.
@@ -44,7 +45,8 @@ async fn engine(files: &std::path::Path) -> (Arc<Engine>, Credentials) {
     let log = Embedded::open(&embedded::Options::new(files.join("log"))).expect("a log");
     let hub = Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub");
     let clock = Arc::new(SystemClock);
-    let parts = Parts { store, log, hub, clock, root, settings: Settings::default() };
+    let outbound = Outbound::new(Policy::Trusted).expect("a client");
+    let parts = Parts { store, log, hub, clock, outbound: outbound(), root, settings: Settings::default() };
     (Engine::start(parts).await.expect("an engine"), Credentials::api_key(text.expose()))
 }
 

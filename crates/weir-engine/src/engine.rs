@@ -1,6 +1,6 @@
 //! The engine: what the gateway talks to. Holds the parts together and starts the background work.
 
-use crate::access::Access;
+use crate::access::{Access, KeySetTimes};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
 use crate::projects::Projects;
 use crate::replay::Permits;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use weir_core::{Clock, Code, ConnectionId, CursorKey, NodeId, ProjectId, RootSecret, TenantId, Timestamp};
 use weir_hub::{Hub, Meter};
 use weir_log::{Durability, EventLog};
+use weir_outbound::Outbound;
 use weir_store::Store;
 use weir_store::seal::Sealer;
 
@@ -38,6 +39,8 @@ pub struct Parts {
     pub hub: Hub,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Requests to servers that tenants name.
+    pub outbound: Outbound,
     /// The installation's root secret.
     pub root: RootSecret,
     /// Sizes and times.
@@ -63,6 +66,8 @@ pub struct Settings {
     pub jwt_bytes: usize,
     /// Tolerance for other machines' clocks in a client token's times.
     pub jwt_leeway: Duration,
+    /// How often the key sets of identity providers are fetched.
+    pub key_sets: KeySetTimes,
     /// How long a ticket can be redeemed.
     pub ticket_lifetime: Duration,
     /// The pump waits while a shard has more than this queued, in bytes.
@@ -81,6 +86,11 @@ impl Default for Settings {
             new_connections_per_second: 500,
             jwt_bytes: 4096,
             jwt_leeway: Duration::from_secs(30),
+            key_sets: KeySetTimes {
+                interval: Duration::from_secs(30),
+                refresh: Duration::from_secs(300),
+                keep: Duration::from_secs(24 * 3600),
+            },
             ticket_lifetime: Duration::from_secs(30),
             hub_queue_bytes: 64 << 20,
         }
@@ -140,9 +150,9 @@ impl Engine {
     /// # Errors
     /// When the log's feed was taken before, or the access state cannot be read.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { store, log, hub, clock, root, settings } = parts;
+        let Parts { store, log, hub, clock, outbound, root, settings } = parts;
         let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
-        let access = Access::load(store.clone(), &root, Arc::clone(&clock), &settings).await?;
+        let access = Access::load(store.clone(), &root, Arc::clone(&clock), outbound, &settings).await?;
         let (cursors, node) = (CursorKey::new(&root), NodeId::new());
         let answers = Sealer::of_answers(&root)?;
         let engine = Arc::new(Self {
@@ -300,6 +310,7 @@ impl Engine {
                     tracing::warn!(%error, "old questions of nodes could not be forgotten: {error}");
                 }
             }
+            self.access.remotes.refresh();
             if round.is_multiple_of(10) {
                 self.projects.sweep();
                 self.connections.sweep().await;

@@ -32,4 +32,7 @@ pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscr
 
 // What administration answers with; the gateway does not name the store.
 pub use weir_store::audit;
-pub use weir_store::{After, ApiKey, Overrides, Page, Project, Tenant, TenantStatus, TopicSchema};
+pub use weir_store::{
+    After, ApiKey, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial, Tenant,
+    TenantStatus, TopicSchema, TopicTemplates,
+};

@@ -11,7 +11,7 @@ use weir_core::{Code, ConnectionId, TenantId, Timestamp};
 #[derive(Default)]
 pub(crate) struct Sessions {
     by_tenant: DashMap<TenantId, HashMap<ConnectionId, Arc<Session>>>,
-    /// Only those that end: (when, which) → whose.
+    /// Only those that end: (when next to look, which) → whose.
     ending: Mutex<BTreeMap<(Timestamp, ConnectionId), TenantId>>,
 }
 
@@ -25,10 +25,8 @@ impl Sessions {
     /// A session's credentials are replaced: remembers when the new ones end instead of the old.
     pub(crate) fn expect_end(&self, id: ConnectionId, old: &Caller, new: &Caller) {
         let mut ending = self.ending();
-        if let Some(when) = old.ends_at {
-            ending.remove(&(when, id));
-        }
-        if let Some(when) = new.ends_at {
+        forget(&mut ending, old, id);
+        if let Some(when) = first_look(new) {
             ending.insert((when, id), new.place.tenant);
         }
     }
@@ -40,9 +38,7 @@ impl Sessions {
             sessions.remove(&session.id);
         }
         self.by_tenant.remove_if(&tenant, |_, sessions| sessions.is_empty());
-        if let Some(when) = caller.ends_at {
-            self.ending().remove(&(when, session.id));
-        }
+        forget(&mut self.ending(), &caller, session.id);
     }
 
     /// The tenants that have sessions.
@@ -58,7 +54,7 @@ impl Sessions {
         self.by_tenant.get(&tenant).map_or_else(Vec::new, |sessions| sessions.values().cloned().collect())
     }
 
-    /// Closes the sessions whose credentials ended before `now` and were not refreshed.
+    /// Asks the sessions whose tokens expired before `now` for new ones, and closes those that ended without.
     pub(crate) fn close_expired(&self, now: Timestamp) {
         let due: Vec<_> = {
             let mut ending = self.ending();
@@ -69,12 +65,17 @@ impl Sessions {
             let session = self.by_tenant.get(&tenant).and_then(|sessions| sessions.get(&id).cloned());
             let Some(session) = session else { continue };
             let caller = session.caller();
-            if caller.ends_at.is_some_and(|when| when <= now) {
+            let Some(ends_at) = caller.ends_at else { continue };
+            if ends_at <= now {
                 let code = match caller.who {
                     Who::Key(_) => Code::ExpiredApiKey,
                     Who::Client { .. } => Code::ExpiredToken,
                 };
                 session.close(&Error::new(code, "The credentials of this connection have expired."));
+            } else if first_look(&caller).is_some_and(|when| when <= now) {
+                session.ask_for_refresh(ends_at.since(now));
+                // A refresh that came meanwhile has put its own times in; this one then finds nothing to do.
+                self.ending().insert((ends_at, id), tenant);
             }
         }
     }
@@ -89,5 +90,18 @@ impl Sessions {
 
     fn ending(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Timestamp, ConnectionId), TenantId>> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When a session is first looked at: when its token expires, or else when it ends.
+fn first_look(caller: &Caller) -> Option<Timestamp> {
+    let token = matches!(caller.who, Who::Client { .. });
+    let expires = caller.expires_at.filter(|_| token);
+    [expires, caller.ends_at].into_iter().flatten().min()
+}
+
+fn forget(ending: &mut BTreeMap<(Timestamp, ConnectionId), TenantId>, caller: &Caller, id: ConnectionId) {
+    for when in [first_look(caller), caller.ends_at].into_iter().flatten() {
+        ending.remove(&(when, id));
     }
 }

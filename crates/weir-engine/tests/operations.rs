@@ -23,6 +23,7 @@ use weir_engine::{
 };
 use weir_hub::{Closed, Conn, Dialect, Hub, Listener, Message, NewConnection, Shape};
 use weir_log::embedded::{self, Embedded};
+use weir_outbound::{Outbound, Policy};
 use weir_store::seal::Sealer;
 use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningMaterial};
 
@@ -76,8 +77,16 @@ impl World {
         let made = store.directory.bootstrap(wanted, By::new("test", SystemClock.now())).await.expect("made");
         let log = Embedded::open(&embedded::Options::new(files.path().join("log"))).expect("a log");
         let hub = Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub");
-        let parts =
-            Parts { store, log, hub, clock: Arc::new(SystemClock), root, settings: Settings::default() };
+        let outbound = Outbound::new(Policy::Trusted).expect("a client");
+        let parts = Parts {
+            store,
+            log,
+            hub,
+            clock: Arc::new(SystemClock),
+            outbound: outbound(),
+            root,
+            settings: Settings::default(),
+        };
         let engine = Engine::start(parts).await.expect("an engine");
         let publisher = engine.authenticate(Credentials::api_key(text.expose())).await.expect("a caller");
         let project = made.access.project.id;

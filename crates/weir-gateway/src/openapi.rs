@@ -1,6 +1,6 @@
 //! The OpenAPI document, generated from the handlers.
 
-use crate::rest::admin::{audit, connections, keys, projects, tenants};
+use crate::rest::admin::{audit, connections, keys, projects, signing_keys, tenants};
 use crate::rest::{events, replay, schemas, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
@@ -20,6 +20,7 @@ use weir_core::Code;
         projects::list, projects::create, projects::read,
         audit::list, audit::verify, audit::export,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
+        signing_keys::list, signing_keys::create, signing_keys::revoke,
         schemas::list, schemas::read, schemas::versions, schemas::set, schemas::remove),
     tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
         (name = "schemas", description = "What payloads must look like"), (name = "admin", description = "Tenants, projects, keys")),

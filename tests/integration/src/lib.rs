@@ -34,6 +34,8 @@ mod sse;
 #[cfg(test)]
 mod tickets;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod topics;
 #[cfg(test)]
 mod ws;

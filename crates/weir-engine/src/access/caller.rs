@@ -1,6 +1,7 @@
 //! Who is calling, and what they may do. Made by authentication, cheap to share, never changed: a
 //! change of permission makes a new one.
 
+use super::signing::{Remote, Thumbprint};
 use crate::Error;
 use crate::limits::{Decision, Rates};
 use crate::schemas::Cell;
@@ -19,6 +20,8 @@ pub enum Who {
     Client {
         /// The key that signed the token.
         signer: SigningKeyId,
+        /// Which key it was, if the signer is a set of keys.
+        key: Option<Thumbprint>,
         /// The tenant's name for the user.
         subject: Option<Arc<str>>,
     },
@@ -74,6 +77,9 @@ pub struct Caller {
     pub(crate) schemas: Arc<Cell>,
     /// The rates of the credential, the project and the tenant, shared by everything that they are the limit of.
     pub(crate) rates: Rates,
+    /// The fetched key set that the token's key is of: held, because a set that somebody holds is kept up to date.
+    #[allow(dead_code, reason = "held, not read")]
+    pub(crate) key_set: Option<Arc<Remote>>,
 }
 
 impl Caller {

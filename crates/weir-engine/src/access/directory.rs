@@ -1,8 +1,10 @@
 //! Looking credentials up, remembering the answers, and forgetting them when something changed.
 
+use super::clients::KnownSigner;
 use super::freshness::Freshness;
+use super::signing::Remotes;
 use super::ticket::{self, Stands, Ticket};
-use super::{Caller, Claims, Credentials, Grant, Principal, Reach, Who, token};
+use super::{Caller, Credentials, Grant, Principal, Reach, Who};
 use crate::Error;
 use crate::engine::{Engine, Settings};
 use crate::limits::{Gcra, Rate, Rates};
@@ -16,13 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use weir_core::key::{KeyHasher, PresentedKey};
-use weir_core::{
-    Clock, Code, KeyId, Limits, Permissions, ProjectId, ProjectLimits, RootSecret, SigningKeyId, TenantId,
-    Timestamp,
-};
+use weir_core::{Clock, Code, KeyId, Permissions, ProjectId, RootSecret, SigningKeyId, TenantId, Timestamp};
 use weir_log::Place;
+use weir_outbound::Outbound;
 use weir_store::seal::Sealer;
-use weir_store::{Access as Opens, ApiKey, Credential, SigningKey, SigningMaterial, Store, TenantStatus};
+use weir_store::{Access as Opens, ApiKey, Credential, Store, TenantStatus};
 
 /// An answer is looked up again after this even if no change was announced.
 pub(super) const KEEP: Duration = Duration::from_secs(60);
@@ -32,8 +32,8 @@ const KEEP_ABSENCE: Duration = Duration::from_secs(1);
 const KEYS: u64 = 100_000;
 
 /// A looked-up key, and up to which change the look-up is known to be true.
-struct Known<K> {
-    found: Option<K>,
+pub(super) struct Known<K> {
+    pub(super) found: Option<K>,
     tenant: Option<TenantId>,
     as_of: i64,
     doubts: u64,
@@ -48,26 +48,18 @@ struct KnownKey {
     caller: Arc<Caller>,
 }
 
-/// A signing key, unsealed.
-struct KnownSigner {
-    secret: Vec<u8>,
-    revoked_at: Option<Timestamp>,
-    suspended: Option<String>,
-    place: Place,
-    limits: Arc<Limits>,
-    schemas: Arc<Cell>,
-    project_limits: ProjectLimits,
-    rates: Rates,
-}
-
 /// Authentication: the one place that decides who somebody is.
 pub(crate) struct Access {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     hasher: KeyHasher,
-    sealer: Sealer,
+    pub(super) sealer: Sealer,
     keys: Cache<KeyId, Arc<Known<KnownKey>>>,
-    signers: Cache<SigningKeyId, Arc<Known<KnownSigner>>>,
+    pub(super) signers: Cache<SigningKeyId, Arc<Known<KnownSigner>>>,
+    /// The key sets of projects whose tokens name a key of one.
+    pub(super) key_sets: Cache<ProjectId, Arc<Known<Vec<KnownSigner>>>>,
+    /// Those of them that are fetched.
+    pub(crate) remotes: Remotes,
     pub(crate) freshness: Freshness,
     /// The last change that was applied here.
     pub(super) seen: AtomicI64,
@@ -81,8 +73,8 @@ pub(crate) struct Access {
     /// What payloads must look like.
     pub(super) schemas: Loaded,
     pub(super) limiters: DashMap<Metered, Arc<Gcra>>,
-    jwt_bytes: usize,
-    jwt_leeway: Duration,
+    pub(super) jwt_bytes: usize,
+    pub(super) jwt_leeway: Duration,
     ticket_lifetime: Duration,
 }
 
@@ -102,6 +94,7 @@ impl Access {
         store: Store,
         root: &RootSecret,
         clock: Arc<dyn Clock>,
+        outbound: Outbound,
         settings: &Settings,
     ) -> Result<Self, Error> {
         let head = store.directory.access_head().await?;
@@ -110,6 +103,8 @@ impl Access {
             sealer: Sealer::new(root)?,
             keys: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
             signers: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
+            key_sets: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
+            remotes: Remotes::new(outbound, settings.key_sets),
             freshness: Freshness::new(settings.access_window),
             seen: AtomicI64::new(head),
             enforced: AtomicI64::new(head),
@@ -212,39 +207,6 @@ impl Access {
         self.hasher.hash(key)
     }
 
-    async fn by_token(&self, text: &str) -> Result<Arc<Caller>, Error> {
-        let signer = token::signer(text, self.jwt_bytes)?;
-        let known = self.signer(signer).await?;
-        let key = known.found.as_ref().ok_or_else(unknown_signer)?;
-        let (now, leeway) = (self.clock.now(), self.jwt_leeway);
-        let claims = token::verify(text, &key.secret, key.place.project, now, leeway)?;
-        self.admit_client(signer, key, claims)
-    }
-
-    fn admit_client(
-        &self,
-        signer: SigningKeyId,
-        key: &KnownSigner,
-        claims: Claims,
-    ) -> Result<Arc<Caller>, Error> {
-        if key.revoked_at.is_some_and(|at| at <= self.clock.now()) {
-            return Err(unknown_signer());
-        }
-        not_suspended(key.suspended.as_deref())?;
-        let ends = Timestamp::from_seconds(claims.exp).plus(self.jwt_leeway);
-        Ok(Arc::new(Caller {
-            place: key.place.clone(),
-            who: Who::Client { signer, subject: claims.sub.map(Into::into) },
-            grant: Grant::Topics { subscribe: claims.subscribe.into(), publish: claims.publish.into() },
-            limits: Arc::clone(&key.limits),
-            project_limits: key.project_limits,
-            expires_at: Some(Timestamp::from_seconds(claims.exp)),
-            ends_at: Some(key.revoked_at.map_or(ends, |revoked| ends.min(revoked))),
-            schemas: Arc::clone(&key.schemas),
-            rates: key.rates.clone(),
-        }))
-    }
-
     async fn by_ticket(&self, text: &str) -> Result<Arc<Caller>, Error> {
         let redeemed = self.store.tickets.redeem(ticket::hash(text), self.clock.now()).await?;
         let redeemed = redeemed.ok_or_else(|| {
@@ -254,6 +216,7 @@ impl Access {
             )
         })?;
         let stands = serde_json::from_str(&redeemed.caller).map_err(Error::internal)?;
+        self.have_key_set(&stands).await?;
         self.again(stands).await
     }
 
@@ -264,14 +227,7 @@ impl Access {
                 let known = self.key(id).await?;
                 self.admit_key(known.found.as_ref().ok_or_else(unknown_key)?)
             }
-            Stands::Client { signer, claims } => {
-                let known = self.signer(signer).await?;
-                let key = known.found.as_ref().ok_or_else(unknown_signer)?;
-                if Timestamp::from_seconds(claims.exp).plus(self.jwt_leeway) <= self.clock.now() {
-                    return Err(Error::new(Code::ExpiredToken, "The token behind this has expired."));
-                }
-                self.admit_client(signer, key, claims)
-            }
+            Stands::Client { signer, key, claims } => self.client_again(signer, key, claims).await,
         }
     }
 
@@ -284,21 +240,12 @@ impl Access {
         self.known(&self.keys, id, || look().boxed()).await
     }
 
-    async fn signer(&self, id: SigningKeyId) -> Result<Arc<Known<KnownSigner>>, Error> {
-        let look = || async move {
-            let Some(found) = self.store.directory.signing_key(id).await? else { return Ok((None, None)) };
-            let schemas = self.schemas_of(&found.access).await?;
-            Ok((Some(found.access.tenant.id), Some(self.known_signer(found, schemas)?)))
-        };
-        self.known(&self.signers, id, || look().boxed()).await
-    }
-
-    async fn schemas_of(&self, access: &Opens) -> Result<Arc<Cell>, Error> {
+    pub(super) async fn schemas_of(&self, access: &Opens) -> Result<Arc<Cell>, Error> {
         self.schemas.of(access.tenant.id, access.project.id).await
     }
 
     /// A remembered answer that is still true, or a new one; callers that miss at once share one query.
-    async fn known<'a, I, K>(
+    pub(super) async fn known<'a, I, K>(
         &self,
         cache: &Cache<I, Arc<Known<K>>>,
         id: I,
@@ -343,6 +290,7 @@ impl Access {
                 expires_at: key.expires_at,
                 ends_at: ends,
                 schemas,
+                key_set: None,
             }),
         }
     }
@@ -355,7 +303,7 @@ impl Access {
         Arc::clone(&limiter)
     }
 
-    fn rates(&self, credential: Arc<Gcra>, access: &Opens) -> Rates {
+    pub(super) fn rates(&self, credential: Arc<Gcra>, access: &Opens) -> Rates {
         let (tenant, project) = (&access.tenant, &access.project);
         let of_project = project.limits.requests_per_second.unwrap_or(0);
         Rates {
@@ -375,6 +323,7 @@ impl Access {
         self.changed.clear();
         self.keys.invalidate_all();
         self.signers.invalidate_all();
+        self.key_sets.invalidate_all();
         self.schemas.note_all();
         Ok(())
     }
@@ -390,25 +339,7 @@ impl Access {
     }
 }
 
-impl Access {
-    fn known_signer(&self, found: Credential<SigningKey>, schemas: Arc<Cell>) -> Result<KnownSigner, Error> {
-        let Credential { key, access } = found;
-        let SigningMaterial::Secret(sealed) = &key.material else { return Err(unknown_signer()) };
-        Ok(KnownSigner {
-            secret: self.sealer.open(key.id, sealed)?,
-            revoked_at: key.revoked_at,
-            suspended: suspended(&access),
-            place: place(&access),
-            project_limits: access.project.limits,
-            // Devices are bounded by their connection's rates; a token of its own has none.
-            rates: self.rates(Arc::new(Gcra::new(Rate { per_second: 0 })), &access),
-            schemas,
-            limits: Arc::new(access.tenant.limits),
-        })
-    }
-}
-
-fn place(access: &Opens) -> Place {
+pub(super) fn place(access: &Opens) -> Place {
     Place {
         tenant: access.tenant.id,
         project: access.project.id,
@@ -416,12 +347,12 @@ fn place(access: &Opens) -> Place {
     }
 }
 
-fn suspended(access: &Opens) -> Option<String> {
+pub(super) fn suspended(access: &Opens) -> Option<String> {
     let reason = access.tenant.status_reason.clone().unwrap_or_default();
     (access.tenant.status == TenantStatus::Suspended).then_some(reason)
 }
 
-fn not_suspended(reason: Option<&str>) -> Result<(), Error> {
+pub(super) fn not_suspended(reason: Option<&str>) -> Result<(), Error> {
     match reason {
         None => Ok(()),
         Some(reason) => {
@@ -441,10 +372,6 @@ fn administers_nothing() -> Error {
         Code::InsufficientScope,
         "Administration takes an API key with an admin scope, or a member who signed in; client tokens and tickets administer nothing.",
     )
-}
-
-fn unknown_signer() -> Error {
-    Error::new(Code::InvalidToken, "The token's signing key (`kid`) is unknown or revoked.")
 }
 
 impl Engine {

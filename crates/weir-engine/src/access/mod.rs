@@ -2,10 +2,12 @@
 //! store announces a change, and a node that has not been able to look for changes stops.
 
 mod caller;
+mod clients;
 mod credentials;
 mod directory;
 mod freshness;
 mod principal;
+mod signing;
 mod ticket;
 mod token;
 mod watch;
@@ -13,6 +15,7 @@ mod watch;
 pub use caller::{Caller, Claims, Grant, Who};
 pub use credentials::Credentials;
 pub use principal::{Principal, Reach};
+pub use signing::{KeySetTimes, SigningInput, Thumbprint};
 pub use ticket::Ticket;
 
 pub(crate) use directory::Access;

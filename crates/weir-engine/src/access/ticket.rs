@@ -1,7 +1,7 @@
 //! Tickets: for sockets and event streams of browsers, which cannot set headers. A ticket stands for the
 //! credentials of whoever asked for it; the credentials themselves are looked up again when it is redeemed.
 
-use super::{Caller, Claims, Grant, Who};
+use super::{Caller, Claims, Grant, Thumbprint, Who};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use weir_core::{KeyId, Secret, SigningKeyId, Timestamp};
@@ -25,6 +25,9 @@ pub(crate) enum Stands {
     Client {
         /// The key that signed it.
         signer: SigningKeyId,
+        /// Which key it was, if the signer is a set of keys.
+        #[serde(default)]
+        key: Option<Thumbprint>,
         /// What it said.
         claims: Claims,
     },
@@ -34,8 +37,9 @@ impl Stands {
     /// What a ticket of this caller stands for.
     pub(crate) fn of(caller: &Caller) -> Self {
         match (&caller.who, &caller.grant) {
-            (Who::Client { signer, subject }, Grant::Topics { subscribe, publish }) => Self::Client {
+            (Who::Client { signer, key, subject }, Grant::Topics { subscribe, publish }) => Self::Client {
                 signer: *signer,
+                key: *key,
                 claims: Claims {
                     sub: subject.as_deref().map(str::to_owned),
                     exp: caller.expires_at.map_or(i64::MAX, Timestamp::seconds),
@@ -44,8 +48,9 @@ impl Stands {
                 },
             },
             (Who::Key(key), _) => Self::Key(*key),
-            (Who::Client { signer, .. }, Grant::Scopes(_)) => Self::Client {
+            (Who::Client { signer, key, .. }, Grant::Scopes(_)) => Self::Client {
                 signer: *signer,
+                key: *key,
                 claims: Claims { sub: None, exp: 0, subscribe: Vec::new(), publish: Vec::new() },
             },
         }

@@ -25,6 +25,8 @@ struct Duties {
     changes: Vec<AccessChange>,
     /// Changes are missing from the list: anything may have changed.
     everything: bool,
+    /// Tenants of which a fetched key set lost a key: as good as revoked, but no change of ours.
+    lost_keys: Vec<TenantId>,
     done: Enforcement,
     unreported: bool,
 }
@@ -58,6 +60,18 @@ impl Access {
     /// Whether a session that was just made may have been missed when a change was enforced.
     pub(crate) fn changed_lately(&self, tenant: TenantId) -> bool {
         self.changed.contains_key(&tenant)
+    }
+
+    /// The tenants of which a fetched key set lost a key since the last look.
+    fn lost_keys(&self) -> Vec<TenantId> {
+        let tenants = self.remotes.take_changed();
+        for tenant in &tenants {
+            // No change of the list, so what is remembered stays true; but a session that is just being made is looked
+            // at again.
+            let mut last = self.changed.entry(*tenant).or_insert((0, Instant::now()));
+            last.1 = Instant::now();
+        }
+        tenants
     }
 
     /// Drops what can be dropped: changes older than anything remembered, tickets that expired.
@@ -112,12 +126,15 @@ impl Engine {
             let message = format!("The list of access changes did not come within {LOOK_PATIENCE:?}.");
             Err(Error::new(Code::DatabaseUnavailable, message))
         })?;
+        duties.lost_keys.append(&mut self.access.lost_keys());
         let seen = self.access.seen.load(Ordering::Acquire);
         if duties.everything {
             self.enforce_everything(seen, &mut duties.done).await?;
         } else if !duties.changes.is_empty() {
             self.enforce(&duties.changes, &mut duties.done).await?;
         }
+        self.enforce_lost_keys(&duties.lost_keys).await?;
+        duties.lost_keys.clear();
         self.access.schemas.catch_up().await?;
         // Only now: what waits for the confirmation finds the hub told of every session's end.
         self.access.freshness.confirm(begun);
@@ -201,8 +218,10 @@ mod tests {
         let (root, now) = (RootSecret::generate(), SystemClock.now());
         let (tenant, key, credentials) = newcomer(&store, &root, now).await;
         let settings = Settings { access_window: Duration::from_secs(60), ..Settings::default() };
-        let access =
-            Access::load(store.clone(), &root, Arc::new(SystemClock), &settings).await.expect("loads");
+        let outbound = weir_outbound::Outbound::new(weir_outbound::Policy::Trusted).expect("a client");
+        let access = Access::load(store.clone(), &root, Arc::new(SystemClock), outbound, &settings)
+            .await
+            .expect("loads");
         let caller = access.authenticate(credentials.clone()).await.expect("is known");
         assert!(matches!(caller.grant, Grant::Scopes(_)));
 

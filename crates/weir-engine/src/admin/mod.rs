@@ -1,4 +1,4 @@
-//! Administration: tenants, projects, keys. Every call takes a [`May`], which exists only for somebody who holds
+//! Administration: tenants, projects, keys of servers and of tokens. Every call takes a [`May`], which exists only for somebody who holds
 //! the permission: a signature says who may call it, on every protocol.
 
 mod audit;
@@ -8,6 +8,7 @@ mod keys;
 mod once;
 mod permit;
 mod projects;
+mod signing;
 mod tenants;
 
 pub use connections::{Connection, Connections};
@@ -15,4 +16,5 @@ pub use enforced::Enforced;
 pub use keys::{KeyWish, MAX_GRACE};
 pub use once::{Held, MAX_IDEMPOTENCY_KEY, Turn};
 pub use permit::{May, Permit, permits};
+pub use signing::SigningWish;
 pub use tenants::{TenantChange, TenantWish};

@@ -96,6 +96,17 @@ impl Engine {
         Ok(())
     }
 
+    /// The same for tenants of which a key set that others publish lost a key. No change of the list, and counted to none.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`: some sessions were not judged; to be tried again.
+    pub(crate) async fn enforce_lost_keys(self: &Arc<Self>, tenants: &[TenantId]) -> Result<(), Error> {
+        for tenant in tenants {
+            self.enforce_on(*tenant, |_| 0, &mut Enforcement::default()).await?;
+        }
+        Ok(())
+    }
+
     async fn enforce_on(
         self: &Arc<Self>,
         tenant: TenantId,

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use operation::Operations;
 use serde_json::json;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
 use weir_core::{Code, ConnectionId, Pattern};
 use weir_hub::{Conn, Goodbye};
@@ -49,6 +50,7 @@ struct Inner {
     /// Told to end, with nothing more to be done for it.
     ending: bool,
     closed: bool,
+    can_refresh: bool,
 }
 
 impl Inner {
@@ -81,6 +83,7 @@ impl Session {
                 doomed: None,
                 ending: false,
                 closed: false,
+                can_refresh: false,
             }),
             turn: TurnMutex::new(None),
             drained: Notify::new(),
@@ -171,6 +174,23 @@ impl Session {
     /// was ending already.
     pub fn close(&self, error: &Error) -> bool {
         self.close_saying(error, Some((self.farewell)(error)))
+    }
+
+    /// The client can send new credentials on this connection: it is asked for them before the old ones end.
+    pub fn can_refresh(&self) {
+        self.inner().can_refresh = true;
+    }
+
+    /// The token has expired; the connection goes on for `left`.
+    pub(crate) fn ask_for_refresh(&self, left: Duration) {
+        if !self.inner().can_refresh {
+            return;
+        }
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let message = "The token has expired: send `refresh` with a new one, or the connection ends.";
+        self.announce_end(
+            &Error::new(Code::ExpiredToken, message).with(json!({ "refresh_within_ms": left })),
+        );
     }
 
     /// Says that the connection will end, and why, without ending it.

@@ -102,6 +102,7 @@ impl Connection {
             session.closed();
             return Ok(());
         }
+        session.can_refresh();
         if let Some(conn) = self.conn.get() {
             session.opened(*conn);
         }

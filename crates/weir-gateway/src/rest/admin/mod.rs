@@ -5,6 +5,7 @@ pub(crate) mod connections;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod projects;
+pub(crate) mod signing_keys;
 pub(crate) mod tenants;
 
 use crate::credentials;
@@ -101,4 +102,6 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", get(keys::read).merge(delete(keys::revoke)))
         .route("/keys/{id}/rotate", post(keys::rotate))
+        .route("/signing-keys", get(signing_keys::list).post(signing_keys::create))
+        .route("/signing-keys/{id}", delete(signing_keys::revoke))
 }
