@@ -77,13 +77,12 @@ impl World {
         let made = store.directory.bootstrap(wanted, By::new("test", SystemClock.now())).await.expect("made");
         let log = Embedded::open(&embedded::Options::new(files.path().join("log"))).expect("a log");
         let hub = Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub");
-        let outbound = Outbound::new(Policy::Trusted).expect("a client");
         let parts = Parts {
             store,
             log,
             hub,
             clock: Arc::new(SystemClock),
-            outbound: outbound(),
+            outbound: Outbound::new(Policy::Trusted).expect("a client"),
             root,
             settings: Settings::default(),
         };

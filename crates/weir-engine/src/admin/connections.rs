@@ -192,7 +192,9 @@ impl Engine {
     fn describe(&self, caller: &Caller, session: &Session) -> Connection {
         let (credential, user) = match &caller.who {
             Who::Key(key) => (key.to_string(), None),
-            Who::Client { signer, subject } => (signer.to_string(), subject.as_deref().map(str::to_owned)),
+            Who::Client { signer, subject, .. } => {
+                (signer.to_string(), subject.as_deref().map(str::to_owned))
+            }
         };
         Connection {
             id: session.id,

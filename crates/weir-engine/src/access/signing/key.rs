@@ -28,7 +28,7 @@ pub(crate) struct VerifyingKey {
 }
 
 enum Kind {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey, Thumbprint),
 }
 
@@ -55,7 +55,7 @@ impl VerifyingKey {
     /// A shared secret, for HS256.
     pub(crate) fn secret(secret: &[u8]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Self { algorithm: Algorithm::Hs256, kind: Kind::Secret(key) }
+        Self { algorithm: Algorithm::Hs256, kind: Kind::Secret(Box::new(key)) }
     }
 
     /// A public key as PEM (`PUBLIC KEY` or `RSA PUBLIC KEY`) or as a JWK. RSA keys are for RS256 if neither `wanted`

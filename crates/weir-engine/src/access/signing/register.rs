@@ -67,9 +67,11 @@ impl Access {
                 (self.sealed(id, &secret)?, None)
             }
             SigningInput::PublicKey { key, algorithm } => {
-                let checked = (key.len() <= MAX_BYTES)
-                    .then(|| VerifyingKey::public(&key, algorithm))
-                    .unwrap_or_else(|| Err(format!("it has {} bytes; the limit is {MAX_BYTES}", key.len())));
+                let checked = if key.len() <= MAX_BYTES {
+                    VerifyingKey::public(&key, algorithm)
+                } else {
+                    Err(format!("it has {} bytes; the limit is {MAX_BYTES}", key.len()))
+                };
                 let algorithm = checked.map_err(|why| invalid("public_key", why))?.algorithm();
                 (SigningMaterial::PublicKey { algorithm, key }, None)
             }
