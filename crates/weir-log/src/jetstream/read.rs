@@ -82,8 +82,12 @@ impl Stream {
         let mut kept: Vec<(Stored, Option<u64>)> = Vec::with_capacity(messages.len());
         let mut last: HashMap<String, u64> = HashMap::new();
         let mut unknown = Vec::new();
-        for message in messages.into_iter().filter(keep) {
+        for message in messages {
+            // Of those that nobody wants too: a later one may follow on them.
             let previous = last.insert(message.subject.clone(), message.sequence);
+            if !keep(&message) {
+                continue;
+            }
             if previous.is_none() {
                 unknown.push(message.subject.clone());
             }
