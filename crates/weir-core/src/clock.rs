@@ -31,6 +31,13 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// The start of the hour that holds this time.
+    #[must_use]
+    pub const fn hour(self) -> Self {
+        const HOUR: i64 = 3_600_000_000;
+        Self(self.0.div_euclid(HOUR).saturating_mul(HOUR))
+    }
+
     /// From whole seconds since 1970, saturating at the ends of the representable range.
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {

@@ -15,12 +15,14 @@ mod feed;
 mod model;
 mod read;
 mod retention;
+mod walk;
 
 pub use append::*;
 pub use feed::*;
 pub use model::model;
 pub use read::*;
 pub use retention::*;
+pub use walk::*;
 
 use crate::{Appended, EventLog, LogError, Outcome, Page, Place, ReadQuery, Record};
 use std::sync::Arc;
@@ -76,6 +78,8 @@ macro_rules! conformance {
                 trims, trims_everything, reopens_as_it_was,
                 feeds_in_order_without_holes, feeds_exactly_what_follows_the_watch,
                 feeds_only_what_is_watched, has_one_feed, refuses_after_close,
+                walks_over_everything_once, walks_in_pages, walks_by_the_hour,
+                walks_over_what_was_trimmed, walks_begin_anew_in_another_epoch,
             );
 
             #[test]

@@ -11,6 +11,7 @@ pub mod error;
 pub mod feed;
 pub mod jetstream;
 pub mod log;
+pub mod walk;
 
 pub use error::LogError;
 pub use feed::{Feed, FeedItem};
@@ -18,3 +19,4 @@ pub use log::{
     Appended, Bounds, Durability, EventLog, Health, Inspection, Outcome, Page, Place, ReadQuery, Record,
     TopicHead,
 };
+pub use walk::{Milestone, Run, Walked};

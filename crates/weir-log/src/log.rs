@@ -10,7 +10,7 @@
 //! Sequences strictly increase within a project and may skip (on a shared stream other projects' events
 //! stand between). All topics of a project share one order, the same live and in replay.
 
-use crate::{Feed, LogError};
+use crate::{Feed, LogError, Milestone, Walked};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use weir_core::event::{EventType, Headers};
@@ -209,6 +209,19 @@ pub trait EventLog: Send + Sync + 'static {
     /// Forgets events up to and including `through` (never beyond the head). From then on they are out
     /// of range for every reader on every node; their room is reclaimed in the background.
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>>;
+
+    /// What was appended after a milestone, over all projects of the stream, in the order in which it was committed; a
+    /// bounded amount of it. Nothing is left out and nothing comes twice, across restarts too, and trimming takes
+    /// nothing from it that is not told as lost. Without a milestone, or with one of another epoch, the answer is where to
+    /// begin: number 0 of this epoch, and no runs. `None` when there is no such stream. Streams that are kept in one
+    /// order have the same epoch.
+    ///
+    /// Whoever walks on from a milestone has safely noted what comes before it: the log may forget how it was appended.
+    fn walk<'a>(
+        &'a self,
+        stream: &'a Arc<str>,
+        after: Option<Milestone>,
+    ) -> BoxFuture<'a, Result<Option<Walked>, LogError>>;
 
     /// Starts feeding a project and returns the position after which every event will come.
     /// Watching twice is harmless and returns the position that the feed has reached.

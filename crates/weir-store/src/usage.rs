@@ -70,8 +70,7 @@ pub struct UsageWindow {
 /// The start of the hour that holds `time`.
 #[must_use]
 pub const fn hour_of(time: Timestamp) -> Timestamp {
-    const HOUR: i64 = 3_600_000_000;
-    Timestamp::from_micros(time.micros().div_euclid(HOUR) * HOUR)
+    time.hour()
 }
 
 /// Usage counters.

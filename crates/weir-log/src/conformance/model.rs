@@ -1,6 +1,6 @@
 //! Random sequences of operations, held step by step against a log that is a `Vec`.
 
-use super::{Backend, accepted, append, named, query, read_through, record};
+use super::{Backend, Walker, accepted, append, named, query, read_through, record};
 use crate::{EventLog, LogError, Outcome, Place, ReadQuery, Record, TopicHead};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -229,9 +229,11 @@ pub fn model<B: Backend>() {
         .build()
         .expect("a runtime");
     let backend = RefCell::new(Some(runtime.block_on(B::open())));
+    let walker = RefCell::new(Walker::default());
     let config = Config { cases: B::MODEL_CASES, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config).run(&proptest::collection::vec(op(), 1..40), |ops| {
         let mut slot = backend.borrow_mut();
+        let mut walker = walker.borrow_mut();
         runtime.block_on(async {
             let place = || slot.as_ref().map(Backend::place).expect("the log is open");
             let places = [place(), place()];
@@ -244,6 +246,12 @@ pub fn model<B: Backend>() {
                 let backend = slot.as_ref().expect("the log is open");
                 step(backend, &places, &mut models, op).await;
             }
+            let lost = walker.lost;
+            let log = slot.as_ref().map(Backend::log).expect("the log is open");
+            walker.walk(&*log, &places[0].stream).await;
+            let met: u64 = places.iter().map(|place| walker.count(place)).sum();
+            let appended: usize = models.iter().map(|model| model.events.len()).sum();
+            assert_eq!(met + walker.lost - lost, appended as u64, "a walk skipped or repeated events");
         });
         Ok(())
     });

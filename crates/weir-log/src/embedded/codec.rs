@@ -9,6 +9,7 @@
 //!   ids       number 4 · id                  version · sequence 8 · check 4 · published_at 8 · fingerprint 8
 //!   expiry    published_at 8 · number 4 ·    keys of `ids` entries written together, each after its
 //!             sequence 8                     length 2
+//!   journal   number 8                       version · project 16 · tenant 16 · hour 8 · first 8 · last 8
 //!   meta      "epoch"                        version · epoch 8
 //!
 //!   event:    version 1 · previous 8 · latest 8 · published_at 8 · lengths of id, topic, kind 1 each
@@ -16,10 +17,11 @@
 //!             name, value) · payload
 //! ```
 //! `latest` is the greatest `published_at` in the project so far: it never sinks, whatever the clocks
-//! did, so a time is found by binary search. A project's number is its own in this log only: short
+//! did, so a time is found by binary search. An entry of the journal stands for the events of one project that a batch
+//! brought, by hour; its number is how many events the log had taken with them, over all projects. A project's number is its own in this log only: short
 //! keys of up to 20 bytes stand in the nodes of the store's tables, longer ones behind a pointer.
 
-use crate::{LogError, Record};
+use crate::{LogError, Record, Run};
 use bytes::Bytes;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -60,6 +62,39 @@ pub(super) fn expiry_key(published_at: Timestamp, project: u32, sequence: u64) -
     key[..8].copy_from_slice(&(published_at.micros() ^ i64::MIN).to_be_bytes());
     key[8..].copy_from_slice(&event_key(project, sequence));
     key
+}
+
+/// The key of a journal entry.
+pub(super) const fn journal_key(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// The number in the key of a journal entry.
+pub(super) fn journal_number(key: &[u8]) -> Result<u64, LogError> {
+    Fields::new(key, "journal key").u64()
+}
+
+pub(super) fn encode_run(run: &Run) -> Vec<u8> {
+    let mut out = Vec::with_capacity(57);
+    out.push(VERSION);
+    out.extend_from_slice(run.project.uuid().as_bytes());
+    out.extend_from_slice(run.tenant.uuid().as_bytes());
+    out.extend_from_slice(&run.hour.micros().to_be_bytes());
+    out.extend_from_slice(&run.first.to_be_bytes());
+    out.extend_from_slice(&run.last.to_be_bytes());
+    out
+}
+
+pub(super) fn decode_run(value: &[u8]) -> Result<Run, LogError> {
+    let mut fields = Fields::new(value, "journal entry");
+    fields.version()?;
+    let project = ProjectId::from_uuid(Uuid::from_bytes(fields.array()?));
+    let tenant = TenantId::from_uuid(Uuid::from_bytes(fields.array()?));
+    let (hour, first, last) = (fields.time()?, fields.u64()?, fields.u64()?);
+    // Sequences have no gaps here.
+    let events = last.checked_sub(first).and_then(|more| more.checked_add(1));
+    let events = events.ok_or_else(|| damaged("journal entry", format_args!("{last} before {first}")))?;
+    Ok(Run { tenant, project, hour, first, last, events })
 }
 
 /// The time in an expiry key.
@@ -433,7 +468,7 @@ mod tests {
                 let _ = stored.event(TenantId::new(), ProjectId::new(), 1, &mut Topics::default());
             }
             let _ = (ProjectState::decode(&value), Mark::decode(&value), IdUse::decode(&value));
-            let _ = (keys(&value), decode_epoch(&value), expiry_time(&value));
+            let _ = (keys(&value), decode_epoch(&value), expiry_time(&value), decode_run(&value));
         }
     }
 
@@ -446,6 +481,11 @@ mod tests {
         let state =
             ProjectState { floor: 1, reclaimed: 2, sequence: 3, ..ProjectState::new(7, TenantId::new()) };
         assert_eq!(ProjectState::decode(&state.encode()).expect("project"), state);
+        let (tenant, project, hour) = (TenantId::new(), ProjectId::new(), Timestamp::from_seconds(3600));
+        let run = Run { tenant, project, hour, first: 5, last: 7, events: 3 };
+        assert_eq!(decode_run(&encode_run(&run)).expect("run"), run);
+        assert_eq!(journal_number(&journal_key(9)).expect("number"), 9);
+        assert!(decode_run(&encode_run(&Run { last: 4, ..run })).is_err());
         assert_eq!(decode_epoch(&encode_epoch(11)).expect("epoch"), 11);
         let mut list = Vec::new();
         push_key(&mut list, b"one");

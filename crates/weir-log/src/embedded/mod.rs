@@ -20,8 +20,8 @@ mod storage;
 mod writer;
 
 use crate::{
-    Durability, EventLog, Feed, Health, Inspection, LogError, Outcome, Page, Place, ReadQuery, Record,
-    TopicHead,
+    Durability, EventLog, Feed, Health, Inspection, LogError, Milestone, Outcome, Page, Place, ReadQuery,
+    Record, TopicHead, Walked,
 };
 use feeder::Feeder;
 use futures::FutureExt;
@@ -209,6 +209,14 @@ impl EventLog for Embedded {
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>> {
         let place = place.clone();
         self.ask(|answer| Command::Trim { place, through, answer })
+    }
+
+    fn walk<'a>(
+        &'a self,
+        _stream: &'a Arc<str>,
+        after: Option<Milestone>,
+    ) -> BoxFuture<'a, Result<Option<Walked>, LogError>> {
+        self.reads.run(move |storage| storage.walk(after).map(Some)).boxed()
     }
 
     fn watch<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Position, LogError>> {

@@ -2,15 +2,19 @@
 
 use super::codec::{self, Mark, ProjectState, StoredEvent, Topics};
 use super::storage::{Storage, failed};
-use crate::{Bounds, Inspection, LogError, Page, Place, ReadQuery, TopicHead};
+use crate::walk::Runs;
+use crate::{Bounds, Inspection, LogError, Milestone, Page, Place, ReadQuery, TopicHead, Walked};
 use fjall::{Readable, Snapshot};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use weir_core::{Position, Timestamp, Topic};
 
 /// How many stored events, and bytes of them, one page looks at: a pattern that selects little must
 /// not hold a thread for the length of the log.
 const SCAN_EVENTS: usize = 20_000;
 const SCAN_BYTES: usize = 16 << 20;
+/// How many entries of the journal one walk looks at.
+const WALK_ENTRIES: usize = 4096;
 
 impl Storage {
     /// The project as this tenant may see it: another tenant's project does not exist for it.
@@ -121,6 +125,32 @@ impl Storage {
             }
         }
         Ok(before)
+    }
+
+    /// What the journal says after a milestone. The first entry after a hole tells how many events it stands for itself, so
+    /// what is lost before it is known.
+    pub fn walk(&self, after: Option<Milestone>) -> Result<Walked, LogError> {
+        let at = self.snapshot();
+        let last = at.last_key_value(&self.journal).map(|entry| entry.key());
+        let last = last.transpose().map_err(|error| failed("read", &error))?;
+        let head = last.map_or(Ok(0), |key| codec::journal_number(&key))?;
+        let Some(after) = after.filter(|after| after.epoch == self.epoch) else {
+            return Ok(Walked::ends(self.epoch, 0, head));
+        };
+        self.walked.fetch_max(after.number.min(head), Ordering::Relaxed);
+        let mut walked = Walked::ends(self.epoch, after.number, head);
+        let mut runs = Runs::default();
+        let Some(next) = after.number.checked_add(1) else { return Ok(walked) };
+        for entry in at.range(&self.journal, codec::journal_key(next)..).take(WALK_ENTRIES) {
+            let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
+            let (number, run) = (codec::journal_number(&key)?, codec::decode_run(&value)?);
+            // An entry that begins before the milestone cannot be: milestones are what this function returned.
+            walked.lost += number.saturating_sub(walked.through.number).saturating_sub(run.events);
+            walked.through.number = number;
+            runs.add(run);
+        }
+        walked.runs = runs.into_vec();
+        Ok(walked)
     }
 
     pub fn topic_heads(

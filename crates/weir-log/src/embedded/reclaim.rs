@@ -1,11 +1,12 @@
 //! Giving back the room of what is forgotten, a little after each batch: events and topics under a
-//! floor, ids past the dedupe window. Nothing here changes what a reader sees.
+//! floor, ids past the dedupe window, entries of the journal that were walked over. Nothing here changes what a reader sees.
 
 use super::codec::{self, IdUse, Mark, ProjectState};
 use super::storage::{Storage, failed};
 use crate::LogError;
 use fjall::OwnedWriteBatch;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use weir_core::{ProjectId, Timestamp};
 
@@ -23,6 +24,8 @@ pub(super) struct Reclaim {
     ids_written: Option<Timestamp>,
     /// Everything up to this key of `expiry` is gone: no need to step over its tombstones again.
     expired_through: Vec<u8>,
+    /// The same of the journal.
+    journal_through: u64,
 }
 
 impl Reclaim {
@@ -54,6 +57,7 @@ impl Reclaim {
         state: impl FnOnce(ProjectId) -> Result<&'a mut ProjectState, LogError>,
     ) -> Result<(), LogError> {
         let mut batch = storage.db.batch();
+        self.forget_walked(storage, &mut batch)?;
         if let Some(now) = self.ids_written.take() {
             self.forget_ids(storage, &mut batch, now.minus(window))?;
         }
@@ -68,6 +72,21 @@ impl Reclaim {
             }
         }
         batch.commit().map_err(|error| failed("write", &error))
+    }
+
+    /// Removes what the walk has left behind. The last entry stays: its number is where the next one goes on.
+    fn forget_walked(&mut self, storage: &Storage, batch: &mut OwnedWriteBatch) -> Result<(), LogError> {
+        let walked = storage.walked.load(Ordering::Relaxed);
+        let (first, end) = (codec::journal_key(self.journal_through), codec::journal_key(walked));
+        if first >= end {
+            return Ok(());
+        }
+        for entry in storage.journal.range(first..end).take(STEP) {
+            let key = entry.key().map_err(|error| failed("read", &error))?;
+            self.journal_through = codec::journal_number(&key)? + 1;
+            batch.remove(&storage.journal, key);
+        }
+        Ok(())
     }
 
     /// Removes the ids that were last written before `until`. As many entries as a batch adds, and one

@@ -7,6 +7,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Sn
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use uuid::Uuid;
 use weir_core::{Position, ProjectId};
 
@@ -21,6 +22,9 @@ pub(super) struct Storage {
     pub projects: Keyspace,
     pub ids: Keyspace,
     pub expiry: Keyspace,
+    pub journal: Keyspace,
+    /// The walk has come so far: what the journal says up to here is not needed any more.
+    pub walked: AtomicU64,
     pub epoch: u64,
     path: PathBuf,
     /// Held as long as the store is open. Dropped last: fields drop in the order of declaration.
@@ -52,6 +56,8 @@ impl Storage {
             projects: keyspace("projects")?,
             ids: keyspace("ids")?,
             expiry: keyspace("expiry")?,
+            journal: keyspace("journal")?,
+            walked: AtomicU64::new(0),
             epoch: decode_epoch(&value)?,
             db,
             path: home,
@@ -124,7 +130,7 @@ fn create(path: &Path, home: &Path, options: &Options) -> Result<(), LogError> {
     }
     {
         let db = database(&unfinished, options)?;
-        for name in ["events", "topics", "projects", "ids", "expiry", "meta"] {
+        for name in ["events", "topics", "projects", "ids", "expiry", "journal", "meta"] {
             db.keyspace(name, || shape(name)).map_err(|error| failed("create", &error))?;
         }
         let meta = db.keyspace("meta", || shape("meta")).map_err(|error| failed("create", &error))?;

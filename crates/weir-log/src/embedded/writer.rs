@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::recent::Recent;
 use super::reclaim::Reclaim;
 use super::storage::{Storage, failed};
-use crate::{Appended, LogError, Outcome, Place, Record};
+use crate::{Appended, LogError, Outcome, Place, Record, Run};
 use fjall::{OwnedWriteBatch, PersistMode};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,6 +88,8 @@ struct TopicHead {
 /// A project that is changed in this turn.
 struct Touched {
     before: u64,
+    /// Its new events by hour, for the journal.
+    runs: Vec<Run>,
     /// Its new events, if the feed wants them.
     events: Option<Vec<Arc<Event>>>,
 }
@@ -102,6 +104,8 @@ pub(super) struct Writer {
     topics: Recent<(u32, Topic), TopicHead>,
     reclaim: Reclaim,
     numbers: Numbers,
+    /// Events taken so far, over all projects: the number of the last entry of the journal.
+    appended: u64,
     turn: u64,
 }
 
@@ -124,7 +128,10 @@ impl Writer {
         options: &super::Options,
     ) -> Result<Self, LogError> {
         let (reclaim, numbers) = survey(&storage)?;
+        let last = storage.journal.last_key_value().map(|entry| entry.key());
+        let last = last.transpose().map_err(|error| failed("read", &error))?;
         Ok(Self {
+            appended: last.map_or(Ok(0), |key| codec::journal_number(&key))?,
             numbers,
             reclaim,
             storage,
@@ -283,7 +290,9 @@ impl Writer {
             turn.latest = turn.latest.max(record.published_at);
             turn.ids.insert(id, IdUse { first: mark, fingerprint });
         }
-        if let Some(events) = &mut self.touch(turn, place.project, before).events {
+        let touched = self.touch(turn, place.project, before);
+        note(&mut touched.runs, place, mark);
+        if let Some(events) = &mut touched.events {
             events.push(Arc::new(event(place, mark.sequence, previous, record)));
         }
         Ok(self.appended(mark, false))
@@ -338,9 +347,11 @@ impl Writer {
     }
 
     fn touch<'a>(&self, turn: &'a mut Turn, project: ProjectId, before: u64) -> &'a mut Touched {
-        turn.touched
-            .entry(project)
-            .or_insert_with(|| Touched { before, events: self.feeder.wants(project).then(Vec::new) })
+        turn.touched.entry(project).or_insert_with(|| Touched {
+            before,
+            runs: Vec::new(),
+            events: self.feeder.wants(project).then(Vec::new),
+        })
     }
 
     fn trim(&mut self, turn: &mut Turn, place: &Place, through: u64) -> Result<(), LogError> {
@@ -369,6 +380,11 @@ impl Writer {
         }
         let mut offers = Vec::with_capacity(turn.touched.len());
         for (project, touched) in turn.touched.drain() {
+            for run in &touched.runs {
+                self.appended += run.events;
+                let key = codec::journal_key(self.appended);
+                turn.batch.insert(&self.storage.journal, key, codec::encode_run(run));
+            }
             let state = self.projects.get(&project, || Err(missing("project")))?;
             turn.batch.insert(&self.storage.projects, project.uuid().as_bytes(), state.encode());
             if !written.is_empty() {
@@ -424,6 +440,18 @@ fn survey(storage: &Storage) -> Result<(Reclaim, Numbers), LogError> {
         }
     }
     Ok((reclaim, numbers))
+}
+
+/// Adds one event to what a batch brings of a project.
+fn note(runs: &mut Vec<Run>, place: &Place, at: Mark) {
+    let hour = at.published_at.hour();
+    match runs.last_mut() {
+        Some(run) if run.hour == hour => (run.last, run.events) = (at.sequence, run.events + 1),
+        _ => {
+            let (first, last) = (at.sequence, at.sequence);
+            runs.push(Run { tenant: place.tenant, project: place.project, hour, first, last, events: 1 });
+        }
+    }
 }
 
 fn missing(what: &str) -> LogError {

@@ -28,12 +28,13 @@ mod read;
 #[cfg(any(test, feature = "testing"))]
 pub mod server;
 mod stream;
+mod walk;
 
 pub use options::{Credentials, Options, ServerSync};
 
 use crate::{
-    Appended, Durability, EventLog, Feed, FeedItem, Health, Inspection, LogError, Outcome, Page, Place,
-    ReadQuery, Record, TopicHead,
+    Appended, Durability, EventLog, Feed, FeedItem, Health, Inspection, LogError, Milestone, Outcome, Page,
+    Place, ReadQuery, Record, TopicHead, Walked,
 };
 use api::{Api, LAG_PAUSE, Link, Wanted};
 use dashmap::DashMap;
@@ -322,6 +323,14 @@ impl EventLog for JetStream {
 
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>> {
         self.core.trim(place, through).boxed()
+    }
+
+    fn walk<'a>(
+        &'a self,
+        stream: &'a Arc<str>,
+        after: Option<Milestone>,
+    ) -> BoxFuture<'a, Result<Option<Walked>, LogError>> {
+        self.core.walk(stream, after).boxed()
     }
 
     fn watch<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Position, LogError>> {

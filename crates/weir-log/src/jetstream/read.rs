@@ -244,7 +244,7 @@ impl Core {
 }
 
 /// How far the answer of a replica reaches, given where the head was before it was asked.
-async fn reach(
+pub(super) async fn reach(
     stream: &Stream,
     known: Known,
     after: u64,

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use weir_core::event::Headers;
 use weir_core::{Clock, Event, EventId, Payload, ProjectId, SystemClock, TenantId};
+use weir_log::conformance::Walker;
 use weir_log::embedded::{Embedded, Options};
 use weir_log::{EventLog, LogError, Outcome, Place, ReadQuery, Record};
 
@@ -133,6 +134,7 @@ async fn survives_being_killed() {
     let path = directory.path().join("log");
     let place = place();
     let (mut acked, mut slowest, mut unsure) = (HashMap::new(), Duration::ZERO, HashSet::new());
+    let mut walker = Walker::default();
     for cycle in 0..CYCLES {
         let program = std::env::current_exe().expect("this binary");
         let mut child = part(&mut Command::new(program), "crash::part_append_until_killed", &path, &place);
@@ -161,6 +163,9 @@ async fn survives_being_killed() {
             let log = Embedded::open(&Options::new(&path)).expect("open after the kill");
             slowest = slowest.max(start.elapsed());
             let count = check(&log, &place, &acked).await;
+            // From where it stood before the kills: each event is met once, and none of them twice.
+            walker.walk(&*log, &place.stream).await;
+            assert_eq!((walker.count(&place), walker.lost), (count as u64, 0));
             repeat(&log, &place, &unsure, &acked).await;
             assert_eq!(everything(&log, &place).await.len(), count, "a repetition was stored");
             log.close().await;
