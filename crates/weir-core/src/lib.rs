@@ -10,7 +10,9 @@ pub mod cursor;
 pub mod event;
 pub mod ids;
 pub mod key;
+pub mod money;
 pub mod payload;
+pub mod period;
 pub mod permission;
 pub mod plan;
 pub mod scope;
@@ -24,7 +26,9 @@ pub use event::{Event, EventId, NewEvent, Position};
 pub use ids::{
     ConnectionId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId,
 };
+pub use money::{Currency, Money};
 pub use payload::Payload;
+pub use period::Period;
 pub use permission::{Permission, Permissions};
 pub use plan::{Limits, Plan, PlanName, ProjectLimits};
 pub use scope::{Role, Scope, Scopes};

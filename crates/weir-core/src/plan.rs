@@ -1,5 +1,6 @@
 //! Plans as data, and the limits that come with them. Money is counted in integers.
 
+use crate::money::{Currency, Money};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -50,27 +51,50 @@ impl FromStr for PlanName {
     }
 }
 
-/// What a tenant bought.
+/// What a plan means, in one of its versions: a new price is a new version, and who bought the old one keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Which of the price list.
     pub name: PlanName,
+    /// Counted from 1 for each name.
+    pub version: u32,
+    /// The currency of its price.
+    pub currency: Currency,
     /// Events per billing period that are included; `None` is unlimited.
     pub monthly_events: Option<u64>,
-    /// Price of an event beyond the allowance, in millionths of the currency's unit; 0 where the
-    /// allowance is a hard limit or there is none.
+    /// Price of an event beyond those, in millionths of the currency's unit; 0 where none can be bought.
     pub price_per_event_micros: u64,
 }
 
 impl Plan {
-    /// The plan of this name with its default terms.
+    /// The first version of the plan of this name, with which every installation begins.
     #[must_use]
     pub const fn of(name: PlanName) -> Self {
-        match name {
-            PlanName::Free => Self { name, monthly_events: Some(100_000), price_per_event_micros: 0 },
-            PlanName::Pro => Self { name, monthly_events: Some(5_000_000), price_per_event_micros: 3 },
-            PlanName::Enterprise => Self { name, monthly_events: None, price_per_event_micros: 0 },
+        let (monthly_events, price_per_event_micros) = match name {
+            PlanName::Free => (Some(100_000), 0),
+            PlanName::Pro => (Some(5_000_000), 3),
+            PlanName::Enterprise => (None, 0),
+        };
+        Self { name, version: 1, currency: Currency::USD, monthly_events, price_per_event_micros }
+    }
+
+    /// How many events may be accepted in a period; `None` is any number. Where events beyond the included ones have a
+    /// price it is what the tenant is willing to spend that limits them, where they have none it is the allowance.
+    #[must_use]
+    pub const fn event_limit(&self, spend_cap_micros: Option<u64>) -> Option<u64> {
+        match (self.monthly_events, self.price_per_event_micros, spend_cap_micros) {
+            (None, ..) => None,
+            (Some(included), 0, _) => Some(included),
+            (Some(_), _, None) => None,
+            (Some(included), price, Some(cap)) => Some(included.saturating_add(cap / price)),
         }
+    }
+
+    /// What this many events of one period cost; `None` beyond what can be counted.
+    #[must_use]
+    pub fn price(&self, events: u64) -> Option<Money> {
+        let beyond = events.saturating_sub(self.monthly_events.unwrap_or(u64::MAX));
+        Money::of(beyond, self.price_per_event_micros, self.currency)
     }
 }
 
@@ -100,6 +124,8 @@ pub struct Limits {
     pub schemas: u32,
     /// Bytes of the schemas in force in one project, together.
     pub schema_bytes: u32,
+    /// Events accepted in a billing period, whatever the plan says; none is as the plan says.
+    pub monthly_events: Option<u64>,
 }
 
 impl Limits {
@@ -118,6 +144,7 @@ impl Limits {
             retention_bytes: 1 << 30,
             schemas: 100,
             schema_bytes: 1 << 20,
+            monthly_events: None,
         };
         match plan {
             PlanName::Free => base,
@@ -171,5 +198,27 @@ mod tests {
             assert_eq!(Plan::of(plan).name, plan);
         }
         assert!("gold".parse::<PlanName>().is_err());
+    }
+
+    #[test]
+    fn a_price_makes_the_cap_the_limit() {
+        let [free, pro, enterprise] = [PlanName::Free, PlanName::Pro, PlanName::Enterprise].map(Plan::of);
+        for cap in [None, Some(0), Some(1_000_000)] {
+            assert_eq!(free.event_limit(cap), Some(100_000));
+            assert_eq!(enterprise.event_limit(cap), None);
+        }
+        assert_eq!(pro.event_limit(None), None);
+        assert_eq!(pro.event_limit(Some(0)), Some(5_000_000));
+        assert_eq!(pro.event_limit(Some(1_000_000)), Some(5_333_333), "a third of an event is none");
+        assert_eq!(pro.event_limit(Some(u64::MAX)), Some(u64::MAX / 3 + 5_000_000));
+    }
+
+    #[test]
+    fn only_what_goes_beyond_is_paid() {
+        let pro = Plan::of(PlanName::Pro);
+        assert_eq!(pro.price(5_000_000).expect("a price").micros, 0);
+        assert_eq!(pro.price(5_000_007).expect("a price").micros, 21);
+        assert_eq!(pro.price(u64::MAX), None);
+        assert_eq!(Plan::of(PlanName::Enterprise).price(u64::MAX).expect("a price").micros, 0);
     }
 }

@@ -31,6 +31,8 @@ pub enum AccessChangeKind {
     TenantStatus,
     /// The tenant's plan or limits.
     TenantPlan,
+    /// A tenant set what it is willing to spend.
+    SpendCap,
     /// A project's own limits.
     ProjectLimits,
     /// The stream that holds the tenant's events.
@@ -64,9 +66,10 @@ pub enum AccessChangeKind {
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::TenantStatus,
         Self::TenantPlan,
+        Self::SpendCap,
         Self::ProjectLimits,
         Self::TenantPlacement,
         Self::KeyRotated,
@@ -90,6 +93,7 @@ impl AccessChangeKind {
         match self {
             Self::TenantStatus => "tenant.status",
             Self::TenantPlan => "tenant.plan",
+            Self::SpendCap => "tenant.spend_cap",
             Self::ProjectLimits => "project.limits",
             Self::TenantPlacement => "tenant.placement",
             Self::KeyRotated => "key.rotate",

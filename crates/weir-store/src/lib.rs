@@ -2,11 +2,12 @@
 //!
 //! May depend on `weir-core` and a database; knows no protocol and no event. Start reading at
 //! [`Store`], then the trait of the noun you need: [`Tenants`], [`Keys`], [`Directory`], [`Tickets`],
-//! [`Schemas`], [`Usage`], [`Audit`], [`Idempotency`], [`People`], [`Members`], [`SignIns`]. Everything behind them is in
+//! [`Schemas`], [`Usage`], [`Billing`], [`Audit`], [`Idempotency`], [`People`], [`Members`], [`SignIns`]. Everything behind them is in
 //! `sql/`, written once for both databases.
 
 mod access;
 pub mod audit;
+mod billing;
 #[cfg(test)]
 mod conformance;
 mod directory;
@@ -34,6 +35,7 @@ mod usage;
 
 pub use access::{AccessChange, AccessChangeKind, By, Changed};
 pub use audit::Audit;
+pub use billing::{Account, Billing, Standing};
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
 pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
@@ -51,6 +53,8 @@ pub use signing::{
     MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,
     TopicTemplates,
 };
+#[cfg(any(test, feature = "testing"))]
+pub use store::open_by;
 pub use store::{Options, Store, Wall, latest_schema_version, open};
 pub use tenants::{DEFAULT_STREAM, NewTenant, Overrides, Project, Tenant, TenantStatus, Tenants};
 pub use tickets::{Ticket, Tickets};

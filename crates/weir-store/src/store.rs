@@ -2,8 +2,8 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Audit, Directory, Enforced, Idempotency, Inquiries, Keys, Members, Nodes, Notice, Notices,
-    People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
+    AccessChange, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Members, Nodes, Notice,
+    Notices, People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +93,8 @@ pub struct Store {
     pub nodes: Arc<dyn Nodes>,
     /// Shares of connections.
     pub shares: Arc<dyn Shares>,
+    /// Billing accounts and plans.
+    pub billing: Arc<dyn Billing>,
     sql: Arc<Sql>,
 }
 
@@ -103,7 +105,26 @@ pub struct Store {
 /// `Invalid` for a URL of another form, `Unavailable` when the database cannot be reached in time, and what
 /// [`Store::migrate`] says.
 pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
-    let sql = Arc::new(sql::connect(url, &options).await?);
+    start(sql::connect(url, &options).await?, &options).await
+}
+
+/// The same with a clock by which billing periods and leases of allowance end, in the place of the database's own.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(any(test, feature = "testing"))]
+pub async fn open_by(
+    clock: Arc<dyn weir_core::Clock>,
+    url: &str,
+    options: Options,
+) -> Result<Store, StoreError> {
+    let mut sql = sql::connect(url, &options).await?;
+    sql.clock = Some(clock);
+    start(sql, &options).await
+}
+
+async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
+    let sql = Arc::new(sql);
     let store = Store {
         tenants: sql.clone(),
         keys: sql.clone(),
@@ -119,6 +140,7 @@ pub async fn open(url: &str, options: Options) -> Result<Store, StoreError> {
         inquiries: sql.clone(),
         nodes: sql.clone(),
         shares: sql.clone(),
+        billing: sql.clone(),
         sql,
     };
     if options.auto_migrate {

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod billing;
 mod idempotency;
 mod inquiries;
 mod keys;
@@ -84,6 +85,11 @@ macro_rules! on {
             usage::batches_count_once,
             usage::is_summed_by_hour_project_and_tenant,
             usage::concurrent_nodes_add_up,
+            billing::accounts_are_made_when_they_are_looked_at,
+            billing::periods_follow_each_other_and_never_go_back,
+            billing::a_subscription_sets_the_period,
+            billing::who_bought_a_plan_keeps_its_terms,
+            billing::a_cap_is_for_plans_with_a_price,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,
             people::a_tenant_keeps_an_owner,

@@ -1,11 +1,12 @@
 //! An empty database for one case.
 
 use crate::postgres_server::PostgresServer;
-use crate::{Options, Store, open};
+use crate::{Options, Store, open, open_by};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use weir_core::Clock;
 
 pub struct Place {
     pub url: String,
@@ -53,6 +54,11 @@ impl Place {
     /// A node on this database. On these two cores and a noisy disk patience is not what is tested.
     pub async fn open(&self) -> Store {
         open(&self.url, patient()).await.expect("opens")
+    }
+
+    /// The same with a clock for billing.
+    pub async fn open_by(&self, clock: Arc<dyn Clock>) -> Store {
+        open_by(clock, &self.url, patient()).await.expect("opens")
     }
 
     /// Does to the database what only an intruder or an accident does.

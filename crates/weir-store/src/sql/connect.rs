@@ -44,7 +44,7 @@ pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
         }
     };
     let migration_url = options.migration_url.clone();
-    Ok(Sql { database, board, call_timeout: options.call_timeout, migration_url })
+    Ok(Sql { database, board, call_timeout: options.call_timeout, migration_url, clock: None })
 }
 
 async fn open_sqlite(url: &str, options: &Options, board: &Board) -> Result<Database, StoreError> {

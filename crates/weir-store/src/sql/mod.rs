@@ -3,11 +3,12 @@
 //!
 //! Locks are taken in one order, so that transactions wait for each other but never in a circle: the row that
 //! changes (tenant, project, key, invitation), the user's row, the end of the installation's audit chain, the tenant's row,
-//! the request's idempotency key, the end of its audit chain (of several tenants, one after the other in the order of
+//! its billing account, the request's idempotency key, the end of its audit chain (of several tenants, one after the other in the order of
 //! their ids), the list of access changes.
 
 mod access;
 mod audit;
+mod billing;
 mod columns;
 mod connect;
 mod database;
@@ -34,11 +35,12 @@ mod wall_tests;
 pub use connect::{connect, latest_schema_version};
 
 use crate::{Reply, StoreError};
-use database::{Database, Scope};
+use database::{Database, Scope, Tx};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use value::args;
-use weir_core::{RootSecret, Secret};
+use weir_core::{Clock, RootSecret, Secret, Timestamp};
 
 /// The one implementation of every trait of this crate.
 pub struct Sql {
@@ -46,6 +48,8 @@ pub struct Sql {
     board: notices::Board,
     call_timeout: Duration,
     migration_url: Option<Secret>,
+    /// By which billing's times end; none is the database's own.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Sql {
@@ -60,6 +64,22 @@ impl Sql {
                 Err(StoreError::Unavailable(format!("no answer within {:?}", self.call_timeout)))
             })
         })
+    }
+
+    /// The time for billing.
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        match &self.clock {
+            Some(clock) => Ok(clock.now()),
+            None => self.database.now().await,
+        }
+    }
+
+    /// The same within a transaction.
+    async fn time(&self, tx: &mut Tx) -> Result<Timestamp, StoreError> {
+        match &self.clock {
+            Some(clock) => Ok(clock.now()),
+            None => tx.now().await,
+        }
     }
 
     /// Proves that the database answers.

@@ -195,6 +195,13 @@ impl Tenants for Sql {
         self.call(async move {
             let details = json!({ "plan": plan, "limits": overrides.fields() });
             let mut tx = self.database.begin(id).await?;
+            tx.lock_billing(id).await?;
+            let before = tx.fetch(
+                "tenant",
+                concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id = $1"),
+                args![id],
+            );
+            let before = tenant(&before.await?)?.plan;
             let row = tx
                 .fetch(
                     "tenant",
@@ -205,6 +212,10 @@ impl Tenants for Sql {
                     args![id, plan, overrides],
                 )
                 .await?;
+            // Who keeps the plan keeps its terms.
+            if plan != before {
+                tx.change_terms(id, plan).await?;
+            }
             tx.finish_tenant(row, AccessChangeKind::TenantPlan, details, &by).await
         })
     }

@@ -3,15 +3,16 @@
 use crate::InquiryId;
 use crate::audit::Hash;
 use crate::{
-    AccessChangeKind, Email, Metric, Overrides, SigningAlgorithm, StoreError, TenantStatus, TopicTemplates,
+    AccessChangeKind, Email, Metric, Overrides, SigningAlgorithm, Standing, StoreError, TenantStatus,
+    TopicTemplates,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
 use weir_core::{
-    InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role, Scopes, SigningKeyId,
-    TenantId, Timestamp, UserId,
+    Currency, InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role, Scopes,
+    SigningKeyId, TenantId, Timestamp, UserId,
 };
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
@@ -56,6 +57,13 @@ impl Row {
 impl<T: Column> Column for Option<T> {
     fn read(row: &Row, column: &'static str) -> Result<Self, StoreError> {
         if row.is_null(column)? { Ok(None) } else { T::read(row, column).map(Some) }
+    }
+}
+
+/// A count; as a parameter it has to be made to fit first.
+impl Column for u64 {
+    fn read(row: &Row, column: &'static str) -> Result<Self, StoreError> {
+        row.get::<i64>(column)?.try_into().map_err(|_| unreadable(column, "u64"))
     }
 }
 
@@ -119,6 +127,8 @@ mapped! {
     SigningAlgorithm as String: |algorithm| algorithm.as_str().into(), |text| SigningAlgorithm::parse(&text);
     ProjectLimits as String: |limits| serde_json::json!(limits).to_string(), |text| serde_json::from_str(&text).ok();
     TopicTemplates as String: |templates| serde_json::json!(templates).to_string(), |text| serde_json::from_str(&text).ok();
+    Currency as String: |currency| currency.as_str().into(), |text| text.parse().ok();
+    Standing as String: |standing| standing.as_str().into(), |text| Standing::parse(&text);
     Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
     Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
     Overrides as String: |overrides| serde_json::Value::from(overrides.fields().clone()).to_string(),

@@ -1,0 +1,71 @@
+-- Plans, billing periods, and the events that nodes may accept within them.
+
+-- What each version of a plan means. A version never changes: tenants that bought it keep its terms.
+CREATE TABLE plans (
+    name                   TEXT NOT NULL,
+    version                BIGINT NOT NULL,
+    currency               TEXT NOT NULL,
+    monthly_events         BIGINT CHECK (monthly_events >= 0),
+    price_per_event_micros BIGINT NOT NULL CHECK (price_per_event_micros >= 0),
+    PRIMARY KEY (name, version)
+);
+INSERT INTO plans (name, version, currency, monthly_events, price_per_event_micros) VALUES
+    ('free', 1, 'USD', 100000, 0),
+    ('pro', 1, 'USD', 5000000, 3),
+    ('enterprise', 1, 'USD', NULL, 0);
+
+-- Made when a tenant's billing is looked at first.
+CREATE TABLE billing_accounts (
+    tenant_id              UUID NOT NULL PRIMARY KEY REFERENCES tenants (id),
+    plan_version           BIGINT NOT NULL,
+    -- Periods are the months that begin here.
+    anchor                 BIGINT NOT NULL,
+    period_start           BIGINT NOT NULL,
+    period_end             BIGINT NOT NULL CHECK (period_end > period_start),
+    spend_cap_micros       BIGINT CHECK (spend_cap_micros >= 0),
+    standing               TEXT NOT NULL DEFAULT 'active',
+    past_due_since         BIGINT,
+    stripe_customer_id     TEXT UNIQUE,
+    stripe_subscription_id TEXT UNIQUE
+);
+
+-- How many events of a period were accepted on leases that have ended: at most so many. With what is granted on the
+-- leases that stand it never exceeds the limit.
+CREATE TABLE allowance_periods (
+    tenant_id     UUID NOT NULL,
+    period_start  BIGINT NOT NULL,
+    period_end    BIGINT NOT NULL,
+    settled       BIGINT NOT NULL CHECK (settled >= 0),
+    -- Set while `settled` is to be corrected by what the log counts: from when on the log's count holds all that
+    -- is in doubt.
+    recount_after BIGINT,
+    -- Whether events may have been accepted without a lease, so that the count may correct upwards.
+    unleased      BIGINT NOT NULL,
+    -- What the leases that stand had reported at a time after `recount_after`.
+    snapshot_at   BIGINT,
+    snapshot_used BIGINT,
+    PRIMARY KEY (tenant_id, period_start)
+);
+CREATE INDEX allowance_periods_to_recount ON allowance_periods (recount_after) WHERE recount_after IS NOT NULL;
+
+-- What each node was granted in a period, and how much of it the log has confirmed.
+CREATE TABLE allowance_leases (
+    tenant_id    UUID NOT NULL,
+    period_start BIGINT NOT NULL,
+    node_id      UUID NOT NULL,
+    granted      BIGINT NOT NULL,
+    used         BIGINT NOT NULL CHECK (used >= 0 AND used <= granted),
+    PRIMARY KEY (tenant_id, period_start, node_id)
+);
+CREATE INDEX allowance_leases_of_node ON allowance_leases (node_id);
+
+-- Shares of the limit that were reached, each once in a period.
+CREATE TABLE billing_notices (
+    tenant_id    UUID NOT NULL,
+    period_start BIGINT NOT NULL,
+    metric       TEXT NOT NULL,
+    threshold    BIGINT NOT NULL,
+    event_limit  BIGINT NOT NULL,
+    at           BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, period_start, metric, threshold)
+);
