@@ -44,6 +44,8 @@ pub struct Config {
     pub hub: Hub,
     /// Limits of this node. Limits of a tenant belong to its plan.
     pub limits: Limits,
+    /// How people sign in.
+    pub auth: Auth,
     /// Requests to servers outside.
     pub outbound: Outbound,
     /// Logs.
@@ -65,6 +67,7 @@ impl Default for Config {
             log: Log::default(),
             hub: Hub::default(),
             limits: Limits::default(),
+            auth: Auth::default(),
             outbound: Outbound::default(),
             telemetry: Telemetry::default(),
             console: Console::default(),
@@ -340,6 +343,38 @@ impl Default for Limits {
             enforce_wait: Duration::seconds(2),
             drain: Duration::seconds(30),
             drain_spread: Duration::seconds(20),
+        }
+    }
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// How long an access token is good.
+    pub access_token_lifetime: Duration,
+    /// How long a refresh token is good.
+    pub refresh_token_lifetime: Duration,
+    /// How long an invitation can be accepted.
+    pub invitation_lifetime: Duration,
+    /// Attempts to sign in as one person, per minute; 0 is unlimited.
+    pub attempts_per_email: u32,
+    /// Attempts to sign in from one address, per minute; 0 is unlimited.
+    pub attempts_per_address: u32,
+    /// The header in which the proxy in front names the client's address.
+    #[serde(deserialize_with = "filled")]
+    pub address_header: Option<String>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            access_token_lifetime: Duration::seconds(15 * 60),
+            refresh_token_lifetime: Duration::seconds(30 * 86_400),
+            invitation_lifetime: Duration::seconds(7 * 86_400),
+            attempts_per_email: 10,
+            attempts_per_address: 60,
+            address_header: None,
         }
     }
 }

@@ -42,6 +42,9 @@ enum Command {
     /// The audit trail.
     #[command(subcommand)]
     Audit(command::audit::AuditCommand),
+    /// People who sign in.
+    #[command(subcommand)]
+    Users(command::users::UsersCommand),
     /// Publish an event, or one for each line of standard input.
     Publish(client::publish::Args),
     /// Watch events as they come.
@@ -87,6 +90,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bootstrap(args) => command::setup::bootstrap(config, &args),
         Command::Keys(args) => command::setup::keys(config, args),
         Command::Audit(args) => command::audit::run(config, args),
+        Command::Users(args) => command::users::run(config, args),
         Command::Publish(args) => command::block_on(client::publish::run(args)),
         Command::Subscribe(args) => command::block_on(client::subscribe::run(args)),
         Command::Replay(args) => command::block_on(client::replay::run(args)),

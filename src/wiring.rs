@@ -1,6 +1,6 @@
 //! From settings to running parts: a URL's scheme chooses the backend.
 
-use crate::config::{Config, NatsSync};
+use crate::config::{Auth, Config, NatsSync};
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
@@ -165,6 +165,17 @@ fn engine_settings(config: &Config) -> weir_engine::Settings {
         },
         ticket_lifetime: limits.ticket_lifetime.std(),
         hub_queue_bytes: config.hub.queue_bytes.size(),
+        people: people_settings(&config.auth),
+    }
+}
+
+fn people_settings(auth: &Auth) -> weir_engine::people::Settings {
+    weir_engine::people::Settings {
+        access_token_lifetime: auth.access_token_lifetime.std(),
+        refresh_token_lifetime: auth.refresh_token_lifetime.std(),
+        invitation_lifetime: auth.invitation_lifetime.std(),
+        attempts_per_email: auth.attempts_per_email,
+        attempts_per_address: auth.attempts_per_address,
     }
 }
 
@@ -179,6 +190,7 @@ fn gateway_settings(config: &Config) -> weir_gateway::Settings {
         header_timeout: limits.header_timeout.std(),
         body_timeout: limits.body_timeout.std(),
         frame_bytes: config.hub.frame_bytes.size(),
+        address_header: config.auth.address_header.clone(),
         console: config.console.enabled,
     }
 }

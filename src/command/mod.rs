@@ -7,6 +7,7 @@ pub mod errors;
 pub mod permissions;
 pub mod serve;
 pub mod setup;
+pub mod users;
 
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};

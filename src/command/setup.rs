@@ -1,6 +1,6 @@
 //! `weir migrate`, `weir bootstrap` and `weir keys create`: setting an installation up from a shell.
 
-use super::block_on;
+use super::{block_on, users};
 use crate::{config, wiring};
 use anyhow::Context;
 use rand::RngExt;
@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use weir_core::key::{self, KeyHasher, PresentedKey};
 use weir_core::{
-    Clock, KeyId, PlanName, ProjectId, RootSecret, Scopes, Secret, SigningKeyId, SystemClock, TenantId,
+    Clock, KeyId, PlanName, ProjectId, Role, RootSecret, Scopes, Secret, SigningKeyId, SystemClock, TenantId,
 };
 use weir_store::seal::Sealer;
-use weir_store::{Bootstrap, By, Enforced, NewKey, NewSigningKey, SigningMaterial, Store};
+use weir_store::{Bootstrap, By, Email, Enforced, NewKey, NewSigningKey, SigningMaterial, Store};
 
 /// What a newcomer is called.
 #[derive(clap::Args)]
@@ -27,6 +27,9 @@ pub struct BootstrapArgs {
     /// The plan of the tenant, if it is new: free, pro or enterprise.
     #[arg(long, default_value_t = PlanName::Enterprise)]
     pub plan: PlanName,
+    /// Invite this e-mail address as an owner; the invitation is printed once.
+    #[arg(long)]
+    pub owner: Option<Email>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -86,6 +89,8 @@ pub struct Newcomer {
     pub api_key: String,
     pub signing_key_id: SigningKeyId,
     pub signing_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_invitation: Option<String>,
 }
 
 /// Brings the tables up to date.
@@ -105,7 +110,12 @@ pub fn bootstrap(path: Option<&Path>, args: &BootstrapArgs) -> anyhow::Result<Ex
     block_on(async {
         let store = wiring::open_store(&config).await?;
         let root = wiring::root_secret(&config, &store).await?;
-        let newcomer = make(&store, &root, &args.tenant, &args.project, args.plan).await?;
+        let mut newcomer = make(&store, &root, &args.tenant, &args.project, args.plan).await?;
+        if let Some(owner) = &args.owner {
+            let seat = Some((newcomer.tenant_id, Role::Owner));
+            let invitation = users::invite(&store, &config, owner.clone(), seat, false, None).await?;
+            newcomer.owner_invitation = Some(invitation.expose().to_owned());
+        }
         if args.json {
             println!("{}", serde_json::to_string(&newcomer)?);
         } else {
@@ -115,6 +125,10 @@ pub fn bootstrap(path: Option<&Path>, args: &BootstrapArgs) -> anyhow::Result<Ex
             println!("API key     {}", newcomer.api_key);
             println!("signing key {} (the `kid` of client tokens)", newcomer.signing_key_id);
             println!("  secret    {}", newcomer.signing_secret);
+            if let Some(invitation) = &newcomer.owner_invitation {
+                println!("invitation  {invitation}");
+                println!("            (the owner sends it with a password to POST /v1/auth/accept)");
+            }
             println!("The API key is shown this once; bootstrap again for another one.");
         }
         Ok(ExitCode::SUCCESS)
@@ -160,6 +174,7 @@ pub async fn make(
         api_key: api_key.expose().to_owned(),
         signing_key_id: made.signing_key.id,
         signing_secret: String::from_utf8(opened).context("the signing secret is not text")?,
+        owner_invitation: None,
     })
 }
 
@@ -217,6 +232,6 @@ fn signing_secret() -> Secret {
     Secret::new((0..43).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect::<String>())
 }
 
-fn by() -> By {
+pub fn by() -> By {
     By::new("cli", SystemClock.now())
 }

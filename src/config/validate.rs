@@ -54,6 +54,7 @@ impl Config {
         self.check_storage(&mut check);
         self.check_hub(&mut check);
         self.check_limits(&mut check);
+        self.check_auth(&mut check);
         if let Err(error) = self.outbound.allow_networks.parse::<weir_outbound::Networks>() {
             check.problem("outbound.allow_networks", error);
         }
@@ -192,6 +193,31 @@ impl Config {
                 hub.backlog_bytes, hub.ring_bytes
             )
         });
+    }
+
+    fn check_auth(&self, check: &mut Check) {
+        let auth = &self.auth;
+        check.duration("auth.access_token_lifetime", auth.access_token_lifetime, "1m", "24h");
+        check.duration("auth.refresh_token_lifetime", auth.refresh_token_lifetime, "5m", "365d");
+        check.that(
+            auth.access_token_lifetime < auth.refresh_token_lifetime,
+            "auth.refresh_token_lifetime",
+            || {
+                format!(
+                    "{} is not longer than auth.access_token_lifetime = {}: nobody could refresh",
+                    auth.refresh_token_lifetime, auth.access_token_lifetime
+                )
+            },
+        );
+        check.duration("auth.invitation_lifetime", auth.invitation_lifetime, "1m", "90d");
+        check.range("auth.attempts_per_email", auth.attempts_per_email, 0, 100_000);
+        check.range("auth.attempts_per_address", auth.attempts_per_address, 0, 1_000_000);
+        if let Some(name) = &auth.address_header {
+            let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            check.that(plain, "auth.address_header", || {
+                format!("`{name}` is not the name of a header: write it like X-Forwarded-For")
+            });
+        }
     }
 
     fn check_limits(&self, check: &mut Check) {

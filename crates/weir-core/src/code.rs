@@ -51,7 +51,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// No credentials came with the request.
+    /// No credentials came with the request, or e-mail address and password do not fit.
     Unauthenticated = "UNAUTHENTICATED", 401, 4401, false;
     /// The API key is malformed, unknown or revoked.
     InvalidApiKey = "INVALID_API_KEY", 401, 4401, false;

@@ -2,6 +2,7 @@
 
 use crate::access::{Access, KeySetTimes};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
+use crate::people::{self, People};
 use crate::projects::Projects;
 use crate::replay::Permits;
 use crate::session::{Farewell, Session};
@@ -72,6 +73,8 @@ pub struct Settings {
     pub ticket_lifetime: Duration,
     /// The pump waits while a shard has more than this queued, in bytes.
     pub hub_queue_bytes: usize,
+    /// Signing in.
+    pub people: people::Settings,
 }
 
 /// What `weir.toml` says when it says nothing.
@@ -93,6 +96,7 @@ impl Default for Settings {
             },
             ticket_lifetime: Duration::from_secs(30),
             hub_queue_bytes: 64 << 20,
+            people: people::Settings::default(),
         }
     }
 }
@@ -105,6 +109,7 @@ pub struct Engine {
     pub(crate) cursors: CursorKey,
     pub(crate) settings: Settings,
     pub(crate) access: Access,
+    pub(crate) people: People,
     pub(crate) projects: Projects,
     pub(crate) replays: Permits,
     pub(crate) sessions: Sessions,
@@ -157,6 +162,7 @@ impl Engine {
         let answers = Sealer::of_answers(&root)?;
         let engine = Arc::new(Self {
             projects: Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes),
+            people: People::new(settings.people.clone()).await?,
             cursors,
             replays: Permits::new(settings.concurrent_replays),
             sessions: Sessions::default(),
@@ -315,6 +321,7 @@ impl Engine {
                 self.projects.sweep();
                 self.connections.sweep().await;
                 self.replays.sweep();
+                self.people.sweep();
                 self.access.sweep().await;
             }
             if round.is_multiple_of(600) {

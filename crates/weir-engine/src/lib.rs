@@ -11,6 +11,7 @@ mod encode;
 mod engine;
 mod error;
 pub mod limits;
+pub mod people;
 mod projects;
 mod publish;
 mod pump;
@@ -32,7 +33,9 @@ pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscr
 
 // What administration answers with; the gateway does not name the store.
 pub use weir_store::audit;
+pub use weir_store::members::{Invitation, Member};
+pub use weir_store::people::Membership;
 pub use weir_store::{
     After, ApiKey, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial, Tenant,
-    TenantStatus, TopicSchema, TopicTemplates,
+    TenantStatus, TopicSchema, TopicTemplates, User,
 };

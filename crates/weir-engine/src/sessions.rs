@@ -69,7 +69,7 @@ impl Sessions {
             if ends_at <= now {
                 let code = match caller.who {
                     Who::Key(_) => Code::ExpiredApiKey,
-                    Who::Client { .. } => Code::ExpiredToken,
+                    Who::Client { .. } | Who::Member { .. } => Code::ExpiredToken,
                 };
                 session.close(&Error::new(code, "The credentials of this connection have expired."));
             } else if first_look(&caller).is_some_and(|when| when <= now) {

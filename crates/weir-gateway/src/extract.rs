@@ -4,6 +4,7 @@ use crate::credentials;
 use crate::error::Failure;
 use crate::middleware::RateHeaders;
 use crate::query::cut;
+use crate::server::Peer;
 use crate::state::Gateway;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -11,6 +12,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use weir_core::{Code, RequestId};
 use weir_engine::limits::Decision;
@@ -40,6 +43,23 @@ impl FromRequestParts<Arc<Gateway>> for Authenticated {
         let caller = gateway.engine.authenticate(presented).await.map_err(fail)?;
         take(&caller, 1, parts.extensions.get::<RateHeaders>()).map_err(fail)?;
         Ok(Self { caller, request })
+    }
+}
+
+/// The address that a request comes from, as far as it is known.
+pub(crate) struct Address(pub(crate) Option<IpAddr>);
+
+impl FromRequestParts<Arc<Gateway>> for Address {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Infallible> {
+        let named = |name: &String| {
+            // The last address is the one that the proxy in front saw; those before are the client's own words.
+            let value = parts.headers.get_all(name.as_str()).iter().next_back()?.to_str().ok()?;
+            value.rsplit(',').next()?.trim().parse().ok()
+        };
+        let peer = || parts.extensions.get::<Peer>().map(|peer| peer.0);
+        Ok(Self(gateway.settings.address_header.as_ref().and_then(named).or_else(peer)))
     }
 }
 

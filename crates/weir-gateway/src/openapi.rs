@@ -1,7 +1,7 @@
 //! The OpenAPI document, generated from the handlers.
 
-use crate::rest::admin::{audit, connections, keys, projects, signing_keys, tenants};
-use crate::rest::{events, replay, schemas, tickets, topics};
+use crate::rest::admin::{audit, connections, keys, members, projects, signing_keys, tenants};
+use crate::rest::{auth, events, replay, schemas, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -18,12 +18,16 @@ use weir_core::Code;
     paths(events::publish, events::publish_batch, replay::replay, topics::list, tickets::create,
         tenants::list, tenants::create, tenants::read, tenants::change, tenants::suspend, tenants::resume,
         projects::list, projects::create, projects::read,
+        members::list, members::invite, members::change, members::remove, members::invitations, members::withdraw,
+        auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept,
         audit::list, audit::verify, audit::export,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
         signing_keys::list, signing_keys::create, signing_keys::revoke,
         schemas::list, schemas::read, schemas::versions, schemas::set, schemas::remove),
     tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
-        (name = "schemas", description = "What payloads must look like"), (name = "admin", description = "Tenants, projects, keys")),
+        (name = "auth", description = "People sign in"),
+        (name = "schemas", description = "What payloads must look like"),
+        (name = "admin", description = "Tenants, members, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Schemes)
 )]

@@ -4,9 +4,13 @@
 use crate::front::{self, Kind};
 use crate::state::Gateway;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +19,10 @@ use tokio_util::task::TaskTracker;
 
 /// How long a kept-alive connection may be idle between two requests, the head of the second included.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// The address that a request's connection comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Connections that are being served.
 #[derive(Clone, Default)]
@@ -44,8 +52,8 @@ pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>,
             () = server.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of files, most often: going round at once would only spin.
                 tracing::warn!(%error, "a connection could not be accepted: {error}");
@@ -64,7 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>,
             match kind {
                 Some(Kind::Live) => front::live(socket, &gateway).await,
                 // Boxed: a task is as large as the largest future it may hold, and live connections need little.
-                Some(Kind::Http) => Box::pin(serve_http(&http, socket, router, stop)).await,
+                Some(Kind::Http) => Box::pin(serve_http(&http, (socket, peer.ip()), router, stop)).await,
                 None => {}
             }
         });
@@ -94,12 +102,16 @@ fn builder(gateway: &Gateway) -> Builder<TokioExecutor> {
 
 async fn serve_http(
     http: &Builder<TokioExecutor>,
-    socket: TcpStream,
+    (socket, peer): (TcpStream, IpAddr),
     router: Router,
     stop: CancellationToken,
 ) {
-    let connection =
-        http.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
+    let connection = http.serve_connection_with_upgrades(TokioIo::new(socket), service);
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,

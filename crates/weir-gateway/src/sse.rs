@@ -42,8 +42,8 @@ pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Acce
     gateway.engine.admit()?;
     let query = Query::parse(parts.uri.query());
     let presented = match credentials::from_headers(&parts.headers)? {
-        Some(presented) => presented,
-        None => credentials::from_query(&query).ok_or_else(credentials::missing)?,
+        Some(presented) => presented.in_project(query.parsed("project", credentials::PROJECT)?),
+        None => credentials::from_query(&query)?.ok_or_else(credentials::missing)?,
     };
     let patterns = query.patterns()?;
     if patterns.is_empty() {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Bytes of a WebSocket message at most; told to clients.
     pub frame_bytes: usize,
+    /// The header in which the proxy in front names the client's address; `None`: nobody stands in front.
+    pub address_header: Option<String>,
     /// Whether the built-in page is served at `/`.
     pub console: bool,
 }

@@ -78,11 +78,19 @@ pub trait Members: Send + Sync {
     /// Makes a user a member at once. `Conflict` when it is one.
     fn join(&self, tenant: TenantId, user: UserId, role: Role, by: By) -> Reply<'_, Changed<Member>>;
 
-    /// Gives a member another role. `Conflict` when the tenant would be left without an owner.
-    fn set_role(&self, tenant: TenantId, user: UserId, role: Role, by: By) -> Reply<'_, Changed<Member>>;
+    /// Changes a member's role, from one to another. `Conflict` when it is not the first any more, or the
+    /// tenant would be left without an owner.
+    fn set_role(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        role: (Role, Role),
+        by: By,
+    ) -> Reply<'_, Changed<Member>>;
 
-    /// Takes a membership away. `Conflict` when the tenant would be left without an owner.
-    fn remove(&self, tenant: TenantId, user: UserId, by: By) -> Reply<'_, Changed<Member>>;
+    /// Takes a membership away. `Conflict` when the role is not `from` any more, or the tenant would be left without an
+    /// owner.
+    fn remove(&self, tenant: TenantId, user: UserId, from: Role, by: By) -> Reply<'_, Changed<Member>>;
 
     /// Keeps a seat for somebody. `Conflict` when a user with this address is a member already.
     fn invite(&self, invitation: NewInvitation, by: By) -> Reply<'_, Invitation>;

@@ -20,6 +20,8 @@ mod limits;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod members;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod replay;

@@ -8,7 +8,9 @@ use crate::schemas::Cell;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
-use weir_core::{Code, KeyId, Limits, Pattern, ProjectLimits, Scope, Scopes, SigningKeyId, Timestamp, Topic};
+use weir_core::{
+    Code, KeyId, Limits, Pattern, ProjectLimits, Role, Scope, Scopes, SigningKeyId, Timestamp, Topic, UserId,
+};
 use weir_log::Place;
 
 /// Which credential it was.
@@ -16,6 +18,15 @@ use weir_log::Place;
 pub enum Who {
     /// A server's API key.
     Key(KeyId),
+    /// A member who signed in.
+    Member {
+        /// Who.
+        user: UserId,
+        /// The role at this moment.
+        role: Role,
+        /// The user's session version that the token was issued under.
+        version: i64,
+    },
     /// An end user's device, by a token of the tenant.
     Client {
         /// The key that signed the token.

@@ -1,6 +1,6 @@
 //! Credentials as they arrive, before anyone has looked at them.
 
-use weir_core::Secret;
+use weir_core::{ProjectId, Secret};
 
 /// Something that a caller presents to say who it is.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub enum Credentials {
     Token(Secret),
     /// A ticket made by `issue_ticket`.
     Ticket(Secret),
+    /// A token, with the project that its bearer names: a member's says only the tenant.
+    TokenIn(Secret, ProjectId),
 }
 
 impl Credentials {
@@ -30,6 +32,15 @@ impl Credentials {
     #[must_use]
     pub fn ticket(text: &str) -> Self {
         Self::Ticket(Secret::new(text))
+    }
+
+    /// The same, in a project; it makes a difference to members only.
+    #[must_use]
+    pub fn in_project(self, project: Option<ProjectId>) -> Self {
+        match (self, project) {
+            (Self::Token(token), Some(project)) => Self::TokenIn(token, project),
+            (other, _) => other,
+        }
     }
 
     /// What stands after `Bearer`: a token has two dots, an API key none.

@@ -2,12 +2,14 @@
 
 use super::clients::KnownSigner;
 use super::freshness::Freshness;
+use super::member::KnownPeople;
 use super::signing::Remotes;
 use super::ticket::{self, Stands, Ticket};
 use super::{Caller, Credentials, Grant, Principal, Reach, Who};
 use crate::Error;
 use crate::engine::{Engine, Settings};
 use crate::limits::{Gcra, Rate, Rates};
+use crate::people::AccessTokens;
 use crate::schemas::{Cell, Loaded};
 use dashmap::DashMap;
 use futures::FutureExt;
@@ -22,7 +24,7 @@ use weir_core::{Clock, Code, KeyId, Permissions, ProjectId, RootSecret, SigningK
 use weir_log::Place;
 use weir_outbound::Outbound;
 use weir_store::seal::Sealer;
-use weir_store::{Access as Opens, ApiKey, Credential, Store, TenantStatus};
+use weir_store::{Access as Opens, ApiKey, Credential, Store, Tenant, TenantStatus};
 
 /// An answer is looked up again after this even if no change was announced.
 pub(super) const KEEP: Duration = Duration::from_secs(60);
@@ -60,6 +62,7 @@ pub(crate) struct Access {
     pub(super) key_sets: Cache<ProjectId, Arc<Known<Vec<KnownSigner>>>>,
     /// Those of them that are fetched.
     pub(crate) remotes: Remotes,
+    pub(super) people: KnownPeople,
     pub(crate) freshness: Freshness,
     /// The last change that was applied here.
     pub(super) seen: AtomicI64,
@@ -69,9 +72,9 @@ pub(crate) struct Access {
     doubts: AtomicU64,
     /// The last change of each tenant that had one lately.
     pub(super) changed: DashMap<TenantId, (i64, Instant)>,
-    /// Limiters in use, and those used a moment ago.
     /// What payloads must look like.
     pub(super) schemas: Loaded,
+    /// Limiters in use, and those used a moment ago.
     pub(super) limiters: DashMap<Metered, Arc<Gcra>>,
     pub(super) jwt_bytes: usize,
     pub(super) jwt_leeway: Duration,
@@ -87,7 +90,7 @@ pub(super) enum Metered {
 }
 
 /// A look-up's answer: whose it is, and what.
-type Looked<K> = Result<(Option<TenantId>, Option<K>), Error>;
+pub(super) type Looked<K> = Result<(Option<TenantId>, Option<K>), Error>;
 
 impl Access {
     pub(crate) async fn load(
@@ -105,6 +108,7 @@ impl Access {
             signers: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
             key_sets: Cache::builder().max_capacity(KEYS).time_to_live(KEEP).build(),
             remotes: Remotes::new(outbound, settings.key_sets),
+            people: KnownPeople::new(AccessTokens::new(root)),
             freshness: Freshness::new(settings.access_window),
             seen: AtomicI64::new(head),
             enforced: AtomicI64::new(head),
@@ -145,7 +149,13 @@ impl Access {
         self.require_fresh()?;
         match credentials {
             Credentials::ApiKey(text) => self.by_key(text.expose()).await,
-            Credentials::Token(text) => self.by_token(text.expose()).await,
+            Credentials::Token(text) if self.people.tokens.claims(text.expose()) => {
+                self.by_member(text.expose(), None).await
+            }
+            Credentials::TokenIn(text, project) if self.people.tokens.claims(text.expose()) => {
+                self.by_member(text.expose(), Some(project)).await
+            }
+            Credentials::Token(text) | Credentials::TokenIn(text, _) => self.by_token(text.expose()).await,
             Credentials::Ticket(text) => self.by_ticket(text.expose()).await,
         }
     }
@@ -186,7 +196,15 @@ impl Access {
 
     async fn principal(&self, credentials: Credentials) -> Result<Arc<Principal>, Error> {
         self.require_fresh()?;
-        let Credentials::ApiKey(text) = credentials else { return Err(administers_nothing()) };
+        let text = match credentials {
+            Credentials::ApiKey(text) => text,
+            Credentials::Token(text) | Credentials::TokenIn(text, _)
+                if self.people.tokens.claims(text.expose()) =>
+            {
+                return self.member_principal(text.expose()).await;
+            }
+            _ => return Err(administers_nothing()),
+        };
         let known = self.verified_key(text.expose()).await?;
         let key = known.found.as_ref().ok_or_else(unknown_key)?;
         self.in_force(key)?;
@@ -227,6 +245,7 @@ impl Access {
                 let known = self.key(id).await?;
                 self.admit_key(known.found.as_ref().ok_or_else(unknown_key)?)
             }
+            Stands::Member { who, project } => self.member_again(who, project).await,
             Stands::Client { signer, key, claims } => self.client_again(signer, key, claims).await,
         }
     }
@@ -324,6 +343,7 @@ impl Access {
         self.keys.invalidate_all();
         self.signers.invalidate_all();
         self.key_sets.invalidate_all();
+        self.people.forget();
         self.schemas.note_all();
         Ok(())
     }
@@ -348,8 +368,12 @@ pub(super) fn place(access: &Opens) -> Place {
 }
 
 pub(super) fn suspended(access: &Opens) -> Option<String> {
-    let reason = access.tenant.status_reason.clone().unwrap_or_default();
-    (access.tenant.status == TenantStatus::Suspended).then_some(reason)
+    suspension(&access.tenant)
+}
+
+/// Why a tenant is suspended, if it is.
+pub(super) fn suspension(tenant: &Tenant) -> Option<String> {
+    (tenant.status == TenantStatus::Suspended).then(|| tenant.status_reason.clone().unwrap_or_default())
 }
 
 pub(super) fn not_suspended(reason: Option<&str>) -> Result<(), Error> {

@@ -6,6 +6,7 @@ mod clients;
 mod credentials;
 mod directory;
 mod freshness;
+mod member;
 mod principal;
 mod signing;
 mod ticket;

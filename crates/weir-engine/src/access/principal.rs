@@ -46,6 +46,7 @@ impl Principal {
     pub fn actor(&self) -> String {
         match &self.who {
             Who::Key(id) => format!("key:{id}"),
+            Who::Member { user, .. } => format!("member:{user}"),
             Who::Client { signer, .. } => format!("client:{signer}"),
         }
     }

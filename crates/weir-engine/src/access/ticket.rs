@@ -2,9 +2,10 @@
 //! credentials of whoever asked for it; the credentials themselves are looked up again when it is redeemed.
 
 use super::{Caller, Claims, Grant, Thumbprint, Who};
+use crate::people::Identified;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use weir_core::{KeyId, Secret, SigningKeyId, Timestamp};
+use weir_core::{KeyId, ProjectId, Secret, SigningKeyId, Timestamp};
 
 /// A ticket for its owner.
 #[derive(Debug)]
@@ -21,6 +22,13 @@ pub struct Ticket {
 pub(crate) enum Stands {
     /// An API key.
     Key(KeyId),
+    /// A member in a project.
+    Member {
+        /// Who, as the access token said.
+        who: Identified,
+        /// The project.
+        project: ProjectId,
+    },
     /// A client token.
     Client {
         /// The key that signed it.
@@ -48,6 +56,15 @@ impl Stands {
                 },
             },
             (Who::Key(key), _) => Self::Key(*key),
+            (Who::Member { user, version, .. }, _) => Self::Member {
+                who: Identified {
+                    sub: *user,
+                    tenant: Some(caller.place.tenant),
+                    ver: *version,
+                    exp: caller.expires_at.map_or(i64::MAX, Timestamp::seconds),
+                },
+                project: caller.place.project,
+            },
             (Who::Client { signer, key, .. }, Grant::Scopes(_)) => Self::Client {
                 signer: *signer,
                 key: *key,

@@ -83,6 +83,9 @@ impl Access {
         if let Err(error) = self.store.tickets.purge(self.clock.now()).await {
             tracing::warn!(%error, "expired tickets could not be purged: {error}");
         }
+        if let Err(error) = self.store.sign_ins.purge(self.clock.now()).await {
+            tracing::warn!(%error, "expired sign-ins could not be purged: {error}");
+        }
     }
 }
 

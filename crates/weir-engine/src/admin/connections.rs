@@ -26,7 +26,7 @@ pub struct Connection {
     pub project: ProjectId,
     /// The node that has it.
     pub node: NodeId,
-    /// The credential: `key_…`, `sig_…`.
+    /// The credential: `key_…`, `sig_…`, or the member: `usr_…`.
     pub credential: String,
     /// The tenant's name for the user of a client token.
     pub user: Option<String>,
@@ -195,6 +195,7 @@ impl Engine {
             Who::Client { signer, subject, .. } => {
                 (signer.to_string(), subject.as_deref().map(str::to_owned))
             }
+            Who::Member { user, .. } => (user.to_string(), None),
         };
         Connection {
             id: session.id,

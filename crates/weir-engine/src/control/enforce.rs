@@ -186,6 +186,7 @@ fn cause(changes: &[&AccessChange], who: &Who) -> i64 {
     let own = match who {
         Who::Key(key) => key.to_string(),
         Who::Client { signer, .. } => signer.to_string(),
+        Who::Member { user, .. } => user.to_string(),
     };
     let of_own = changes.iter().rev().find(|change| change.subject == own);
     of_own.or(changes.last()).map_or(0, |change| change.seq)

@@ -30,10 +30,13 @@ pub struct Decision {
     pub retry_after: Duration,
 }
 
-/// One limiter. 16 bytes; shared freely between threads.
+/// One limiter. 24 bytes; shared freely between threads.
 #[derive(Debug)]
 pub struct Gcra {
+    /// Units per second, or per `period`.
     per_second: AtomicU32,
+    /// Nanoseconds that the rate is for, and that may be ahead: one second, but for slow rates.
+    period: u64,
     /// Nanoseconds since `epoch()`.
     full_at: AtomicU64,
 }
@@ -49,7 +52,17 @@ impl Gcra {
     /// A full bucket of this rate.
     #[must_use]
     pub const fn new(rate: Rate) -> Self {
-        Self { per_second: AtomicU32::new(rate.per_second), full_at: AtomicU64::new(0) }
+        Self::over(rate, Duration::from_secs(1))
+    }
+
+    /// A full bucket of a rate that is meant for another time than a second: as many units in `period`.
+    #[must_use]
+    pub const fn over(rate: Rate, period: Duration) -> Self {
+        Self {
+            per_second: AtomicU32::new(rate.per_second),
+            period: period.as_secs() * 1_000_000_000,
+            full_at: AtomicU64::new(0),
+        }
     }
 
     /// The rate it keeps.
@@ -72,7 +85,7 @@ impl Gcra {
 
     /// Nanoseconds for one unit; `None` when the rate is unlimited.
     fn each(&self) -> Option<u64> {
-        (1_000_000_000_u64).checked_div(u64::from(self.rate().per_second)).map(|each| each.max(1))
+        self.period.checked_div(u64::from(self.rate().per_second)).map(|each| each.max(1))
     }
 
     /// Whether the whole burst is available.
@@ -89,7 +102,7 @@ impl Gcra {
 
     fn take_at(&self, units: u32, now: u64) -> Option<Decision> {
         let each = self.each()?;
-        let burst = 1_000_000_000_u64;
+        let burst = self.period;
         let cost = each.saturating_mul(u64::from(units));
         let mut seen = self.full_at.load(Ordering::Relaxed);
         loop {
@@ -105,7 +118,7 @@ impl Gcra {
     }
 
     fn decision(&self, allowed: bool, used: u64, wait: u64, each: u64) -> Decision {
-        let free = 1_000_000_000_u64.saturating_sub(used) / each;
+        let free = self.period.saturating_sub(used) / each;
         let limit = self.rate().per_second;
         Decision {
             whose: "",

@@ -1,6 +1,6 @@
 //! The rates that a caller's requests keep: of its credential, its project and its tenant.
 
-use super::{Decision, Gcra};
+use super::{Decision, Gcra, Rate};
 use std::sync::Arc;
 
 /// Limiters that all have to agree. Each is shared by everything on this node that it is the limit of.
@@ -15,6 +15,13 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// The credential's own rate, and no other.
+    #[must_use]
+    pub fn of(credential: Arc<Gcra>) -> Self {
+        let unlimited = Arc::new(Gcra::new(Rate { per_second: 0 }));
+        Self { credential, project: Arc::clone(&unlimited), tenant: unlimited }
+    }
+
     /// Takes `units` of every rate, or of none. The answer is the tightest one's; `None` when nothing is limited.
     #[must_use]
     pub fn take(&self, units: u32) -> Option<Decision> {
@@ -40,7 +47,6 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Rate;
 
     fn rates(credential: u32, project: u32, tenant: u32) -> Rates {
         let limiter = |per_second| Arc::new(Gcra::new(Rate { per_second }));

@@ -1,6 +1,7 @@
 //! The REST endpoints, one file per noun.
 
 pub(crate) mod admin;
+pub(crate) mod auth;
 pub(crate) mod cloudevents;
 pub(crate) mod events;
 pub(crate) mod idempotency;

@@ -257,7 +257,8 @@ impl Connection {
                 let message = "This connection is authenticated already; use `refresh`.";
                 return Err(Error::new(Code::InvalidFrame, message));
             }
-            let caller = self.gateway.engine.authenticate(token(frame)?).await?;
+            let presented = token(frame)?.in_project(frame.project()?);
+            let caller = self.gateway.engine.authenticate(presented).await?;
             let slot = self.gateway.engine.reserve(&caller).await?;
             self.authenticated((caller, slot))
         };
@@ -289,7 +290,9 @@ impl Connection {
     }
 
     async fn refresh(&self, session: &Arc<Session>, frame: &ClientFrame<'_>) -> Result<(), Error> {
-        let caller = self.gateway.engine.authenticate(token(frame)?).await?;
+        let project = frame.project()?.unwrap_or(session.caller().place.project);
+        let presented = token(frame)?.in_project(Some(project));
+        let caller = self.gateway.engine.authenticate(presented).await?;
         let expires_at = caller.expires_at;
         let dropped_topics = session.refresh(caller).await?;
         let frame = ServerFrame::Refreshed { id: frame.id.as_deref(), dropped_topics, expires_at };

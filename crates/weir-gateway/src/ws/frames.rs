@@ -9,7 +9,10 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use weir_core::event::Headers;
-use weir_core::{Code, ConnectionId, EventId, Limits, NewEvent, Pattern, Payload, RequestId, Timestamp};
+use weir_core::ids::InvalidId;
+use weir_core::{
+    Code, ConnectionId, EventId, Limits, NewEvent, Pattern, Payload, ProjectId, RequestId, Timestamp,
+};
 use weir_engine::{Error, Gap, Published, Start, Subscribed};
 
 /// What a client sends: every field of every type, so that a payload is kept as text. Unknown fields are
@@ -21,6 +24,7 @@ pub(super) struct ClientFrame<'a> {
     #[serde(borrow)]
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) token: Option<String>,
+    project: Option<String>,
     topics: Option<Vec<String>>,
     after: Option<String>,
     from_sequence: Option<u64>,
@@ -48,6 +52,14 @@ impl<'a> ClientFrame<'a> {
             ));
         }
         Ok(frame)
+    }
+
+    /// The project that a member's token is for.
+    pub(super) fn project(&self) -> Result<Option<ProjectId>, Error> {
+        let parse = |text: &String| {
+            text.parse().map_err(|error: InvalidId| invalid("project", &format!("cannot be used: {error}")))
+        };
+        self.project.as_ref().map(parse).transpose()
     }
 
     pub(super) fn patterns(&self) -> Result<Vec<Pattern>, Error> {

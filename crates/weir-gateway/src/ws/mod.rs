@@ -114,9 +114,10 @@ async fn authenticate(
     query: &Query,
 ) -> Result<Option<Result<Arc<Caller>, Error>>, Error> {
     if let Some(presented) = credentials::from_headers(headers)? {
+        let presented = presented.in_project(query.parsed("project", credentials::PROJECT)?);
         return Ok(Some(Ok(gateway.engine.authenticate(presented).await?)));
     }
-    match credentials::from_query(query) {
+    match credentials::from_query(query)? {
         Some(presented) => Ok(Some(gateway.engine.authenticate(presented).await)),
         None => Ok(None),
     }

@@ -96,8 +96,12 @@ pub async fn members_join_change_and_leave(place: &Place) {
     assert_eq!(nowhere.member, None);
     assert_eq!(store.people.standing(UserId::new(), Some(acme)).await.expect("reads"), None);
 
-    let changed = store.members.set_role(acme, ada.id, Role::Developer, by(4)).await.expect("changes");
+    let changed =
+        store.members.set_role(acme, ada.id, (Role::Viewer, Role::Developer), by(4)).await.expect("changes");
     assert_eq!((changed.value.role, changed.change.kind), (Role::Developer, AccessChangeKind::MemberRole));
+    let stale = store.members.set_role(acme, ada.id, (Role::Viewer, Role::Admin), by(4)).await;
+    assert!(is_conflict(stale), "whoever changes a role knows the one it changes");
+    assert!(is_conflict(store.members.remove(acme, ada.id, Role::Viewer, by(4)).await));
     assert_eq!((changed.change.tenant_id, &changed.change.subject), (acme, &ada.id.to_string()));
     let page = store.members.members(acme, After::first(1)).await.expect("lists");
     assert_eq!((page.items[0].user.id, page.items[0].role, page.has_more), (owner.id, Role::Owner, true));
@@ -105,11 +109,11 @@ pub async fn members_join_change_and_leave(place: &Place) {
     assert_eq!(memberships.len(), 1);
     assert_eq!((memberships[0].tenant_name.as_str(), memberships[0].role), ("acme", Role::Developer));
 
-    let removed = store.members.remove(acme, ada.id, by(5)).await.expect("removes");
+    let removed = store.members.remove(acme, ada.id, Role::Developer, by(5)).await.expect("removes");
     assert_eq!(removed.change.kind, AccessChangeKind::MemberRemoved);
     let gone = store.members.member(acme, ada.id).await.expect_err("gone");
     assert!(matches!(gone, StoreError::NotFound("member")));
-    let again = store.members.remove(acme, ada.id, by(6)).await.expect_err("gone");
+    let again = store.members.remove(acme, ada.id, Role::Developer, by(6)).await.expect_err("gone");
     assert!(matches!(again, StoreError::NotFound("member")));
     assert_eq!(store.people.user(ada.id).await.expect("the user stays"), ada);
     let verified = store.audit.verify(Some(acme)).await.expect("reads");
@@ -121,16 +125,19 @@ pub async fn a_tenant_keeps_an_owner(place: &Place) {
     let acme = tenant(&store, "acme").await;
     let one = with_role(&store, acme, "one@acme.test", Role::Owner).await;
     let before = store.tenants.get(acme).await.expect("reads").access_version;
-    assert!(is_conflict(store.members.remove(acme, one.id, by(3)).await));
-    assert!(is_conflict(store.members.set_role(acme, one.id, Role::Admin, by(3)).await));
+    assert!(is_conflict(store.members.remove(acme, one.id, Role::Owner, by(3)).await));
+    assert!(is_conflict(store.members.set_role(acme, one.id, (Role::Owner, Role::Admin), by(3)).await));
     assert_eq!(store.tenants.get(acme).await.expect("reads").access_version, before, "nothing changed");
-    store.members.set_role(acme, one.id, Role::Owner, by(3)).await.expect("stays an owner");
+    store.members.set_role(acme, one.id, (Role::Owner, Role::Owner), by(3)).await.expect("stays an owner");
 
     let two = with_role(&store, acme, "two@acme.test", Role::Owner).await;
     store.people.set_disabled(two.id, true, by(4)).await.expect("disables");
-    assert!(is_conflict(store.members.remove(acme, one.id, by(5)).await), "a disabled owner is none");
+    assert!(
+        is_conflict(store.members.remove(acme, one.id, Role::Owner, by(5)).await),
+        "a disabled owner is none"
+    );
     store.people.set_disabled(two.id, false, by(6)).await.expect("lets in again");
-    store.members.remove(acme, one.id, by(7)).await.expect("another one is left");
+    store.members.remove(acme, one.id, Role::Owner, by(7)).await.expect("another one is left");
 }
 
 pub async fn owners_who_remove_each_other_leave_one(place: &Place) {
@@ -149,9 +156,9 @@ pub async fn owners_who_remove_each_other_leave_one(place: &Place) {
             let victim = owners[(n + 1) % 4];
             async move {
                 if n < 2 {
-                    members.remove(acme, victim, by(9)).await
+                    members.remove(acme, victim, Role::Owner, by(9)).await
                 } else {
-                    members.set_role(acme, victim, Role::Viewer, by(9)).await
+                    members.set_role(acme, victim, (Role::Owner, Role::Viewer), by(9)).await
                 }
             }
         })
@@ -171,8 +178,10 @@ pub async fn members_are_invisible_to_other_tenants(place: &Place) {
         store.members.invite(invite("x@them.test", them, Role::Admin, 1), by(1)).await.expect("invites");
     let not_found = |error: StoreError| assert!(matches!(error, StoreError::NotFound(_)), "{error:?}");
     not_found(store.members.member(me, theirs.id).await.expect_err("read"));
-    not_found(store.members.set_role(me, theirs.id, Role::Viewer, by(2)).await.expect_err("changed"));
-    not_found(store.members.remove(me, theirs.id, by(2)).await.expect_err("removed"));
+    not_found(
+        store.members.set_role(me, theirs.id, (Role::Owner, Role::Viewer), by(2)).await.expect_err("changed"),
+    );
+    not_found(store.members.remove(me, theirs.id, Role::Owner, by(2)).await.expect_err("removed"));
     not_found(store.members.withdraw(me, seat.id, by(2)).await.expect_err("withdrawn"));
     assert!(store.members.members(me, After::first(9)).await.expect("lists").items.is_empty());
     assert!(store.members.invitations(me, After::first(9)).await.expect("lists").items.is_empty());
@@ -243,7 +252,7 @@ pub async fn changes_of_users_members_and_keys_do_not_deadlock(place: &Place) {
         async move {
             match n % 6 {
                 0 => store.people.set_password(user, Secret::new("x"), by(3)).await.map(drop),
-                1 => store.members.set_role(tenant, user, Role::Owner, by(3)).await.map(drop),
+                1 => store.members.set_role(tenant, user, (Role::Owner, Role::Owner), by(3)).await.map(drop),
                 2 => {
                     let key = store.keys.create(tenant, project, new_key(), by(3)).await?;
                     store.keys.revoke(tenant, key.id, by(3)).await.map(drop)

@@ -44,9 +44,18 @@ const MEMBER: &str = concat!(
 impl Tx {
     /// Locks the tenant's row until the commit, and reads a member. Whoever changes a tenant's members holds that row,
     /// so what is true of all of them stays true.
-    async fn lock_member(&mut self, tenant: TenantId, user: UserId) -> Result<Member, StoreError> {
+    async fn lock_member(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+        role: Role,
+    ) -> Result<Member, StoreError> {
         self.lock_members(tenant).await?;
-        member(&self.fetch("member", MEMBER, args![tenant, user]).await?)
+        let member = member(&self.fetch("member", MEMBER, args![tenant, user]).await?)?;
+        if member.role == role {
+            return Ok(member);
+        }
+        Err(StoreError::Conflict(format!("{user} has another role meanwhile: {}", member.role)))
     }
 
     async fn lock_members(&mut self, tenant: TenantId) -> Result<(), StoreError> {
@@ -164,10 +173,16 @@ impl Members for Sql {
         })
     }
 
-    fn set_role(&self, tenant: TenantId, user: UserId, role: Role, by: By) -> Reply<'_, Changed<Member>> {
+    fn set_role(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        (from, role): (Role, Role),
+        by: By,
+    ) -> Reply<'_, Changed<Member>> {
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
-            let mut value = tx.lock_member(tenant, user).await?;
+            let mut value = tx.lock_member(tenant, user, from).await?;
             if value.role == Role::Owner && role != Role::Owner {
                 tx.keep_an_owner(tenant, user).await?;
             }
@@ -184,10 +199,10 @@ impl Members for Sql {
         })
     }
 
-    fn remove(&self, tenant: TenantId, user: UserId, by: By) -> Reply<'_, Changed<Member>> {
+    fn remove(&self, tenant: TenantId, user: UserId, from: Role, by: By) -> Reply<'_, Changed<Member>> {
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
-            let value = tx.lock_member(tenant, user).await?;
+            let value = tx.lock_member(tenant, user, from).await?;
             if value.role == Role::Owner {
                 tx.keep_an_owner(tenant, user).await?;
             }

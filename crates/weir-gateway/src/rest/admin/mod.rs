@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod connections;
 pub(crate) mod keys;
 pub(crate) mod list;
+pub(crate) mod members;
 pub(crate) mod projects;
 pub(crate) mod signing_keys;
 pub(crate) mod tenants;
@@ -18,7 +19,7 @@ use crate::state::Gateway;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -93,6 +94,10 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/tenants/{id}/suspend", post(tenants::suspend))
         .route("/tenants/{id}/resume", post(tenants::resume))
         .route("/tenants/{id}/projects", get(projects::list).post(projects::create))
+        .route("/tenants/{id}/members", get(members::list).post(members::invite))
+        .route("/tenants/{id}/members/{user}", patch(members::change).merge(delete(members::remove)))
+        .route("/tenants/{id}/invitations", get(members::invitations))
+        .route("/tenants/{id}/invitations/{invitation}", delete(members::withdraw))
         .route("/projects/{id}", get(projects::read))
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
