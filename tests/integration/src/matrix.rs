@@ -1,6 +1,7 @@
 //! Every administrative route against every kind of caller, generated from the route table that the server itself
 //! publishes (`x-permission` in `/openapi.json`) and the permission table.
 
+use crate::members;
 use reqwest::Method;
 use serde_json::{Value, json};
 use weir_core::{Permission, Permissions, Role, Scope};
@@ -37,14 +38,15 @@ struct Actor {
     name: String,
     api: Api,
     held: Permissions,
+    /// A scope that it may pass on, if it may touch keys at all.
+    passes_on: Scope,
 }
 
 /// A path with ids of things that exist in the tenant, new ones where the route would use them up.
-async fn existing(app: &TestApp, tenant: &Tenant, route: &Route) -> String {
+async fn existing(app: &TestApp, tenant: &Tenant, route: &Route, scope: Scope) -> String {
     let mut path = route.path.clone();
     if path.contains("/keys/{id}") {
-        // Of the one scope that everybody who may touch keys holds.
-        let wish = json!({"name": "target", "scopes": ["admin:write"]});
+        let wish = json!({"name": "target", "scopes": [scope]});
         let key = app.api(&tenant.api_key).post("/v1/admin/keys", &wish).await.expect(201);
         path = path.replace("{id}", key["id"].as_str().expect("an id"));
     } else if path.contains("/projects/{id}") {
@@ -52,8 +54,37 @@ async fn existing(app: &TestApp, tenant: &Tenant, route: &Route) -> String {
     } else if path.contains("/tenants/{id}") {
         path = path.replace("{id}", &tenant.tenant_id);
     }
+    if path.contains("{user}") {
+        path = path.replace("{user}", &newcomer(app, tenant).await);
+    }
+    if path.contains("{invitation}") {
+        let invited = invite(app, tenant).await;
+        path = path.replace("{invitation}", invited["id"].as_str().expect("an id"));
+    }
     // Whatever else a route names need not exist for the question of permission.
     path.replace("{topic}", "matrix.topic").replace("{id}", &missing_id(&route.path))
+}
+
+/// A seat that is kept for somebody new.
+async fn invite(app: &TestApp, tenant: &Tenant) -> Value {
+    let wish = json!({"email": format!("{:032x}@acme.test", rand::random::<u128>()), "role": "viewer"});
+    let path = format!("/v1/admin/tenants/{}/members", tenant.tenant_id);
+    app.api(&tenant.api_key).post(&path, &wish).await.expect(201)
+}
+
+/// A member who was not there before.
+async fn newcomer(app: &TestApp, tenant: &Tenant) -> String {
+    let invited = invite(app, tenant).await;
+    let accept = json!({"invitation": invited["invitation_token"], "password": "correct horse battery"});
+    let body = app.api("").post("/v1/auth/accept", &accept).await.expect(200);
+    members::text(&body["user"]["id"])
+}
+
+/// The same path, naming a thing of the right kind that nobody has.
+fn missing(path: &str) -> String {
+    let id = missing_id(path);
+    let nobody = |kind: &str| format!("{kind}{}", "0".repeat(32));
+    path.replace("{id}", &id).replace("{user}", &nobody("usr_")).replace("{invitation}", &nobody("inv_"))
 }
 
 /// An id of the right kind that names nothing.
@@ -99,26 +130,46 @@ async fn key_actors(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
         let key = app.api(&tenant.api_key).post("/v1/admin/keys", &wish).await.expect(201);
         let held = Permissions::of_scopes([scope].into_iter().collect());
         let api = app.api(key["api_key"].as_str().expect("a key"));
-        actors.push(Actor { name: format!("a key with {scope}"), api, held });
+        actors.push(Actor { name: format!("a key with {scope}"), api, held, passes_on: scope });
     }
     let token = app.api(&tenant.token(&[">"], &[">"]));
-    actors.push(Actor { name: "a client token".to_owned(), api: token, held: Permissions::default() });
+    let (name, passes_on) = ("a client token".to_owned(), Scope::EventsPublish);
+    actors.push(Actor { name, api: token, held: Permissions::default(), passes_on });
+    actors
+}
+
+/// One member of each role, and an operator.
+async fn people(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
+    let owner = members::owner(app, tenant, "owner@acme.test").await;
+    let mut actors = Vec::new();
+    for role in Role::ALL {
+        let email = format!("{role}@acme.test");
+        let person = match role {
+            Role::Owner => &owner,
+            Role::Operator => &members::operator(app, &email).await,
+            _ => &members::member(app, &owner, tenant, &email, role.as_str()).await,
+        };
+        let api = app.api(&person.access);
+        let (name, held) = (role.to_string(), Permissions::of_role(role));
+        actors.push(Actor { name, api, held, passes_on: Scope::EventsPublish });
+    }
     actors
 }
 
 #[tokio::test]
 async fn every_route_lets_in_who_holds_its_permission_and_nobody_else() {
-    let app = TestApp::start().await;
+    let app = start().await;
     let (tenant, other) = (app.tenant().await, app.tenant().await);
-    let actors = key_actors(&app, &tenant).await;
+    let mut actors = key_actors(&app, &tenant).await;
+    actors.extend(people(&app, &tenant).await);
     let stranger = app.api(&other.api_key);
     let stranger_holds = Permissions::of_scopes(weir_core::Scopes::all());
     for route in routes(&app.api(&tenant.api_key)).await {
         let at = || format!("{} {}", route.method, route.path);
-        let path = existing(&app, &tenant, &route).await;
+        let path = existing(&app, &tenant, &route, Scope::AdminWrite).await;
         ask(&app.nodes[0].api(), &route, &path).await.refused(401, "UNAUTHENTICATED");
         for actor in &actors {
-            let path = existing(&app, &tenant, &route).await;
+            let path = existing(&app, &tenant, &route, actor.passes_on).await;
             let answer = ask(&actor.api, &route, &path).await;
             if actor.held.contains(route.permission) {
                 assert!(
@@ -136,12 +187,52 @@ async fn every_route_lets_in_who_holds_its_permission_and_nobody_else() {
         // What another tenant owns looks exactly like what nobody owns.
         if path.contains("_") && route.path.contains("{id}") && stranger_holds.contains(route.permission) {
             let theirs = ask(&stranger, &route, &path).await;
-            let nobodys = ask(&stranger, &route, &route.path.replace("{id}", &missing_id(&route.path))).await;
+            let nobodys = ask(&stranger, &route, &missing(&route.path)).await;
             assert_eq!(theirs.status, nobodys.status, "{}: {}", at(), theirs.body);
             assert_eq!(without_request_id(theirs.body), without_request_id(nobodys.body), "{}", at());
         }
     }
     app.finish().await;
+}
+
+#[tokio::test]
+async fn only_a_person_asks_who_that_is_and_everybody_may_sign_in() {
+    let app = start().await;
+    let tenant = app.tenant().await;
+    let keys = key_actors(&app, &tenant).await;
+    let people = people(&app, &tenant).await;
+    let document = app.api("").get("/openapi.json", &[]).await.expect(200);
+    let auth = |path: &&String| path.starts_with("/v1/auth/");
+    let paths: Vec<_> = document["paths"].as_object().expect("paths").keys().filter(auth).collect();
+    assert!(paths.len() >= 6, "{paths:?}");
+    for path in paths {
+        let (method, operation) =
+            document["paths"][path].as_object().expect("operations").iter().next().expect("an operation");
+        let route = Route {
+            method: method.to_uppercase().parse().expect("a method"),
+            path: path.clone(),
+            permission: Permission::TenantRead,
+        };
+        // Where nobody need sign in, `security` says so.
+        if operation["security"] == json!([{}]) {
+            ask(&app.nodes[0].api(), &route, path).await.refused(400, "INVALID_REQUEST");
+            continue;
+        }
+        ask(&app.nodes[0].api(), &route, path).await.refused(401, "UNAUTHENTICATED");
+        for key in &keys {
+            ask(&key.api, &route, path).await.refused(401, "INVALID_TOKEN");
+        }
+        for person in &people {
+            let answer = ask(&person.api, &route, path).await;
+            assert!([200, 400].contains(&answer.status), "{path} for {}: {}", person.name, answer.body);
+        }
+    }
+    app.finish().await;
+}
+
+/// A server that lets one address sign in as often as a test does.
+async fn start() -> TestApp {
+    TestApp::start_with(&[("WEIR_AUTH_ATTEMPTS_PER_ADDRESS", "0")]).await
 }
 
 #[test]

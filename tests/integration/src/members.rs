@@ -13,15 +13,15 @@ async fn send(api: &Api, method: Method, path: &str, body: &Value) -> Answer {
     Answer::of(api.request(method, path).json(body)).await
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not text: {value}")).to_owned()
 }
 
 /// Somebody who has signed in.
-struct Person {
-    id: String,
+pub(crate) struct Person {
+    pub(crate) id: String,
     email: String,
-    access: String,
+    pub(crate) access: String,
     refresh: String,
 }
 
@@ -37,7 +37,7 @@ impl Person {
 }
 
 /// The tenant's first owner, invited from the shell.
-async fn owner(app: &TestApp, tenant: &Tenant, email: &str) -> Person {
+pub(crate) async fn owner(app: &TestApp, tenant: &Tenant, email: &str) -> Person {
     let seat = ["--tenant", &tenant.tenant_id, "--role", "owner"];
     let output = app.run(&[&["users", "create", "--email", email], &seat[..]].concat()).await;
     assert!(output.status.success(), "{output:?}");
@@ -46,8 +46,19 @@ async fn owner(app: &TestApp, tenant: &Tenant, email: &str) -> Person {
     Person::of(&app.api("").post("/v1/auth/accept", &accept).await.expect(200))
 }
 
+/// One of the installation's own people, invited from the shell.
+pub(crate) async fn operator(app: &TestApp, email: &str) -> Person {
+    let output = app.run(&["users", "create", "--email", email, "--operator"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let invitation = String::from_utf8(output.stdout).expect("text");
+    let accept = json!({"invitation": invitation.trim(), "password": PASSWORD});
+    let body = app.api("").post("/v1/auth/accept", &accept).await.expect(200);
+    assert_eq!((&body["role"], &body["tenant_id"]), (&json!("operator"), &Value::Null));
+    Person::of(&body)
+}
+
 /// Invites somebody and accepts for them.
-async fn member(app: &TestApp, by: &Person, tenant: &Tenant, email: &str, role: &str) -> Person {
+pub(crate) async fn member(app: &TestApp, by: &Person, tenant: &Tenant, email: &str, role: &str) -> Person {
     let path = format!("/v1/admin/tenants/{}/members", tenant.tenant_id);
     let invited = app.api(&by.access).post(&path, &json!({"email": email, "role": role})).await.expect(201);
     let accept = json!({"invitation": invited["invitation_token"], "password": PASSWORD});
@@ -405,12 +416,7 @@ async fn members_act_in_the_project_that_they_name() {
 async fn operators_cross_tenants_and_read_no_events() {
     let app = TestApp::start().await;
     let tenant = app.tenant().await;
-    let output = app.run(&["users", "create", "--email", "ops@weir.test", "--operator"]).await;
-    let invitation = String::from_utf8(output.stdout).expect("text");
-    let accept = json!({"invitation": invitation.trim(), "password": PASSWORD});
-    let body = app.api("").post("/v1/auth/accept", &accept).await.expect(200);
-    assert_eq!((&body["role"], &body["tenant_id"]), (&json!("operator"), &Value::Null));
-    let operator = Person::of(&body);
+    let operator = operator(&app, "ops@weir.test").await;
     let api = app.api(&operator.access);
     let path = format!("/v1/admin/tenants/{}", tenant.tenant_id);
     api.get(&path, &[]).await.expect(200);

@@ -3,10 +3,10 @@
 
 use super::directory::{Access, KEEP, Known, not_suspended, place, suspension};
 use super::{Caller, Grant, Principal, Reach, Who};
-use crate::Error;
-use crate::limits::{Gcra, Rate, Rates};
+use crate::limits::{Decision, Gcra, Rate, Rates};
 use crate::people::{AccessTokens, Identified, not_ours};
 use crate::schemas::Cell;
+use crate::{Engine, Error};
 use futures::FutureExt;
 use moka::future::Cache;
 use serde_json::json;
@@ -29,6 +29,34 @@ pub(super) struct KnownMember {
     /// Why the tenant is suspended, if it is.
     suspended: Option<String>,
     rate: Arc<Gcra>,
+}
+
+/// Somebody who has signed in.
+pub struct Person {
+    who: Identified,
+    member: Arc<KnownMember>,
+}
+
+impl Person {
+    /// Takes `units` of the person's rate. `None` when there is none.
+    #[must_use]
+    pub fn take(&self, units: u32) -> Option<Decision> {
+        let decision = self.member.rate.take(units)?;
+        Some(Decision { whose: "credential", ..decision })
+    }
+
+    pub(crate) fn user(&self) -> &User {
+        &self.member.user
+    }
+
+    /// For which tenant; `None` for the installation's operators.
+    pub(crate) const fn tenant(&self) -> Option<TenantId> {
+        self.who.tenant
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.member.role
+    }
 }
 
 /// What is remembered about people.
@@ -116,11 +144,11 @@ impl Access {
     }
 
     /// Verifies an access token and finds out who that is, and in which role.
-    pub(crate) async fn signed_in(&self, token: &str) -> Result<(Identified, User, Role), Error> {
+    async fn person(&self, token: &str) -> Result<Person, Error> {
         self.require_fresh()?;
         let who = self.people.tokens.read(token, self.clock.now())?;
         let member = self.member(&who).await?;
-        Ok((who, member.user.clone(), member.role))
+        Ok(Person { who, member })
     }
 
     /// The access token of somebody who has proved to be that.
@@ -211,6 +239,16 @@ impl Access {
             Ok((Some(tenant), Some(KnownProject { opens, schemas })))
         };
         self.known(&self.people.projects, (tenant, project), || look().boxed()).await
+    }
+}
+
+impl Engine {
+    /// Finds out who the bearer of an access token is.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`, `EXPIRED_TOKEN`, `DATABASE_UNAVAILABLE`.
+    pub async fn person(&self, access_token: &Secret) -> Result<Person, Error> {
+        self.access.person(access_token.expose()).await
     }
 }
 

@@ -15,6 +15,7 @@ mod watch;
 
 pub use caller::{Caller, Claims, Grant, Who};
 pub use credentials::Credentials;
+pub use member::Person;
 pub use principal::{Principal, Reach};
 pub use signing::{KeySetTimes, SigningInput, Thumbprint};
 pub use ticket::Ticket;

@@ -7,6 +7,7 @@ mod password;
 mod sign_in;
 mod tokens;
 
+pub use crate::access::Person;
 pub use password::{PASSWORD_LENGTH, password_hash};
 pub use sign_in::{Me, SignedIn};
 pub use tokens::invitation_token;

@@ -2,6 +2,7 @@
 
 use super::password::Verdict;
 use super::tokens::{self, Identified, REFRESH_PREFIX};
+use crate::access::Person;
 use crate::{Engine, Error};
 use serde_json::json;
 use std::net::IpAddr;
@@ -152,14 +153,14 @@ impl Engine {
         }
     }
 
-    /// Who the bearer of an access token is.
+    /// Who somebody is.
     ///
     /// # Errors
-    /// `INVALID_TOKEN`, `EXPIRED_TOKEN`.
-    pub async fn me(&self, access_token: &Secret) -> Result<Me, Error> {
-        let (who, user, role) = self.access.signed_in(access_token.expose()).await?;
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn me(&self, person: &Person) -> Result<Me, Error> {
+        let user = person.user().clone();
         let memberships = self.store.people.memberships(user.id).await?;
-        Ok(Me { user, tenant: who.tenant, role, memberships })
+        Ok(Me { user, tenant: person.tenant(), role: person.role(), memberships })
     }
 
     /// Sets another password and ends everything that was issued under the old one, but for what this returns. The
@@ -170,17 +171,16 @@ impl Engine {
     /// too short or too long.
     pub async fn change_password(
         &self,
-        access_token: &Secret,
+        person: &Person,
         current: &Secret,
         new: &Secret,
     ) -> Result<(SignedIn, Vec<AccessChange>), Error> {
-        let (who, user, _) = self.access.signed_in(access_token.expose()).await?;
-        self.people.attempts.on(&user.email)?;
-        let user = self.prove(Some(user), current).await?;
+        self.people.attempts.on(&person.user().email)?;
+        let user = self.prove(Some(person.user().clone()), current).await?;
         let hash = self.people.passwords.hash(new).await?;
         let by = By::new(format!("member:{}", user.id), self.clock.now());
         let changed = self.store.people.set_password(user.id, hash, by).await?;
-        Ok((self.begin_session(changed.user, who.tenant).await?, changed.changes))
+        Ok((self.begin_session(changed.user, person.tenant()).await?, changed.changes))
     }
 }
 

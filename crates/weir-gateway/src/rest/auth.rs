@@ -3,7 +3,8 @@
 use super::Enforced;
 use crate::credentials;
 use crate::error::{ErrorBody, Failure};
-use crate::extract::{self, Address, RawBody, request_id, require_json};
+use crate::extract::{self, Address, RawBody, charge, request_id, require_json};
+use crate::middleware::RateHeaders;
 use crate::state::Gateway;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
@@ -16,7 +17,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use weir_core::{RequestId, Role, Secret, TenantId, UserId};
-use weir_engine::people::{Me, SignedIn};
+use weir_engine::people::{Me, Person, SignedIn};
 use weir_engine::{Credentials, Error, Membership, User};
 
 /// Somebody who signs in.
@@ -189,20 +190,26 @@ impl Asked {
     }
 }
 
-/// The access token of somebody who signed in, not yet looked at.
-pub(crate) struct AccessToken(Secret);
+/// Somebody who has signed in, with one unit of the rate taken.
+pub(crate) struct SignedInPerson(Person);
 
-impl FromRequestParts<Arc<Gateway>> for AccessToken {
+impl FromRequestParts<Arc<Gateway>> for SignedInPerson {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Gateway>) -> Result<Self, Failure> {
-        match credentials::from_headers(&parts.headers) {
-            Ok(Some(Credentials::Token(token) | Credentials::TokenIn(token, _))) => Ok(Self(token)),
-            Ok(Some(_)) => Err(Failure::new(not_a_person(), request_id(parts))),
-            Ok(None) => Err(Failure::new(credentials::missing(), request_id(parts))),
-            Err(error) => Err(Failure::new(error, request_id(parts))),
-        }
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+        let person = person(parts, gateway).await;
+        person.map(Self).map_err(|error| Failure::new(error, request_id(parts)))
     }
+}
+
+async fn person(parts: &Parts, gateway: &Gateway) -> Result<Person, Error> {
+    let token = match credentials::from_headers(&parts.headers)?.ok_or_else(credentials::missing)? {
+        Credentials::Token(token) | Credentials::TokenIn(token, _) => token,
+        _ => return Err(not_a_person()),
+    };
+    let person = gateway.engine.person(&token).await?;
+    charge(person.take(1), 1, parts.extensions.get::<RateHeaders>())?;
+    Ok(person)
 }
 
 fn not_a_person() -> Error {
@@ -277,9 +284,9 @@ pub(crate) async fn sign_out(
 pub(crate) async fn me(
     State(gateway): State<Arc<Gateway>>,
     asked: Asked,
-    AccessToken(token): AccessToken,
+    SignedInPerson(person): SignedInPerson,
 ) -> Result<Json<MeBody>, Failure> {
-    let me = gateway.engine.me(&token).await.map_err(|error| asked.fail(error))?;
+    let me = gateway.engine.me(&person).await.map_err(|error| asked.fail(error))?;
     Ok(Json(me.into()))
 }
 
@@ -292,12 +299,12 @@ pub(crate) async fn me(
 pub(crate) async fn password(
     State(gateway): State<Arc<Gateway>>,
     asked: Asked,
-    AccessToken(token): AccessToken,
+    SignedInPerson(person): SignedInPerson,
     body: RawBody,
 ) -> Result<Tokens, Failure> {
     let wish: ChangePassword = asked.read(&body)?;
     let (current, new) = (Secret::new(wish.current), Secret::new(wish.new));
-    let changed = gateway.engine.change_password(&token, &current, &new).await;
+    let changed = gateway.engine.change_password(&person, &current, &new).await;
     let (signed_in, changes) = changed.map_err(|error| asked.fail(error))?;
     let mut body = SignedInBody::from(signed_in);
     // The last of the announcements: nodes act on them in their order.
