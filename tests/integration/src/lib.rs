@@ -8,6 +8,8 @@ mod admin;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod billing;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod events;

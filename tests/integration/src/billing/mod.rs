@@ -1,0 +1,3 @@
+//! `/v1/billing/…` and what is behind it, against a Stripe that keeps Stripe's rules.
+
+mod oracle;
