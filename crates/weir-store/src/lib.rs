@@ -15,6 +15,7 @@ mod error;
 mod idempotency;
 mod inquiries;
 mod keys;
+mod ledger;
 pub mod members;
 mod nodes;
 mod notice;
@@ -41,6 +42,7 @@ pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 pub use inquiries::{Inquiries, Inquiry, InquiryId};
 pub use keys::{ApiKey, Keys, NewKey};
+pub use ledger::{Count, CountedRange, CountedTo, Ledger, Positions};
 pub use members::Members;
 pub use nodes::{Closing, Enforced, Heartbeat, Node, Nodes};
 pub use notice::{Notice, Notices};
@@ -58,7 +60,10 @@ pub use store::open_by;
 pub use store::{Options, Store, Wall, latest_schema_version, open};
 pub use tenants::{DEFAULT_STREAM, NewTenant, Overrides, Project, Tenant, TenantStatus, Tenants};
 pub use tickets::{Ticket, Tickets};
-pub use usage::{Counted, MAX_USAGE_DAYS, Metric, Usage, UsageWindow, hour_of};
+pub use usage::{
+    Accepted, Batch, Counted, Explain, MAX_QUANTITY, MAX_USAGE_DAYS, Metric, Usage, UsagePlace, UsageRange,
+    UsageShare, UsageWindow, hour_of,
+};
 
 /// What a call of the store returns.
 pub type Reply<'a, T> = futures::future::BoxFuture<'a, Result<T, StoreError>>;

@@ -2,8 +2,8 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Members, Nodes, Notice,
-    Notices, People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
+    AccessChange, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger, Members, Nodes,
+    Notice, Notices, People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct Store {
     pub tickets: Arc<dyn Tickets>,
     /// Usage counters.
     pub usage: Arc<dyn Usage>,
+    /// What was counted in the event log.
+    pub ledger: Arc<dyn Ledger>,
     /// The audit trail.
     pub audit: Arc<dyn Audit>,
     /// Requests that must not happen twice.
@@ -132,6 +134,7 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         schemas: sql.clone(),
         tickets: sql.clone(),
         usage: sql.clone(),
+        ledger: sql.clone(),
         audit: sql.clone(),
         idempotency: sql.clone(),
         people: sql.clone(),

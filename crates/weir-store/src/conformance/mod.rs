@@ -6,6 +6,7 @@ mod billing;
 mod idempotency;
 mod inquiries;
 mod keys;
+mod ledger;
 mod nodes;
 mod opening;
 mod outage;
@@ -90,6 +91,13 @@ macro_rules! on {
             billing::a_subscription_sets_the_period,
             billing::who_bought_a_plan_keeps_its_terms,
             billing::a_cap_is_for_plans_with_a_price,
+            usage::large_batches_are_added_whole,
+            usage::shares_explain_a_number,
+            usage::hours_close_when_everybody_has_told,
+            ledger::events_are_counted_once_whoever_counts,
+            ledger::a_step_that_fails_moves_nothing,
+            ledger::positions_are_by_incarnation,
+            ledger::ranges_grow_and_are_counted_again,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,
             people::a_tenant_keeps_an_owner,

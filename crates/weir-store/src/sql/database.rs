@@ -11,7 +11,7 @@ use crate::notice::Notice;
 use sqlx::postgres::{PgArguments, PgPool};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqlitePool};
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, Sqlite, Transaction};
 use tokio::sync::broadcast;
 use weir_core::{TenantId, Timestamp};
 
@@ -178,6 +178,39 @@ impl Tx {
         })
     }
 
+    /// Inserts rows, `into` their table and columns, `then` what follows on the values. In as few statements as is good,
+    /// of as few kinds: each kind is prepared once on a connection.
+    pub async fn insert_all(
+        &mut self,
+        into: &'static str,
+        then: &'static str,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<()> {
+        let mut rows = rows.into_iter();
+        while !rows.as_slice().is_empty() {
+            let count = [128, 16, 1].into_iter().find(|count| *count <= rows.len()).unwrap_or(1);
+            let columns = rows.as_slice().first().map_or(0, Vec::len);
+            let numbers = |row: usize| {
+                let numbers: Vec<String> =
+                    (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+                format!("({})", numbers.join(", "))
+            };
+            let values: Vec<String> = (0..count).map(numbers).collect();
+            // Safe: two constants of this program, and numbers.
+            let sql = AssertSqlSafe(format!("{into} VALUES {} {then}", values.join(", ")));
+            let args = rows.by_ref().take(count).flatten().collect();
+            match self {
+                Self::Sqlite(tx, _) => {
+                    sqlite(sql, args).execute(&mut **tx).await?;
+                }
+                Self::Postgres(tx) => {
+                    postgres(sql, args).execute(&mut **tx).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx, outbox) => {
@@ -197,7 +230,7 @@ fn rows<R>(rows: Vec<R>, wrap: fn(R) -> Row) -> Vec<Row> {
     rows.into_iter().map(wrap).collect()
 }
 
-fn sqlite(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
+fn sqlite(sql: impl SqlSafeStr, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
     args.into_iter().fold(sqlx::query(sql), |query, value| match value {
         Value::Int(value) => query.bind(value),
         Value::Text(value) => query.bind(value),
@@ -206,7 +239,7 @@ fn sqlite(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteA
     })
 }
 
-fn postgres(sql: &'static str, args: Vec<Value>) -> Query<'static, Postgres, PgArguments> {
+fn postgres(sql: impl SqlSafeStr, args: Vec<Value>) -> Query<'static, Postgres, PgArguments> {
     args.into_iter().fold(sqlx::query(sql), |query, value| match value {
         Value::Int(value) => query.bind(value),
         Value::Text(value) => query.bind(value),

@@ -16,6 +16,7 @@ mod directory;
 mod idempotency;
 mod inquiries;
 mod keys;
+mod ledger;
 mod members;
 mod nodes;
 mod notices;
