@@ -3,7 +3,8 @@
 use crate::sql::{self, Sql};
 use crate::{
     AccessChange, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger, Members, Nodes,
-    Notice, Notices, People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets, Usage,
+    Notice, Notices, Outbox, Payments, People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets,
+    Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,10 @@ pub struct Store {
     pub shares: Arc<dyn Shares>,
     /// Billing accounts and plans.
     pub billing: Arc<dyn Billing>,
+    /// Usage on its way to the payment provider.
+    pub outbox: Arc<dyn Outbox>,
+    /// What the payment provider says.
+    pub payments: Arc<dyn Payments>,
     sql: Arc<Sql>,
 }
 
@@ -144,6 +149,8 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         nodes: sql.clone(),
         shares: sql.clone(),
         billing: sql.clone(),
+        outbox: sql.clone(),
+        payments: sql.clone(),
         sql,
     };
     if options.auto_migrate {

@@ -10,6 +10,8 @@ mod ledger;
 mod nodes;
 mod opening;
 mod outage;
+mod outbox;
+mod payments;
 mod people;
 mod place;
 mod schemas;
@@ -98,6 +100,17 @@ macro_rules! on {
             ledger::a_step_that_fails_moves_nothing,
             ledger::positions_are_by_incarnation,
             ledger::ranges_grow_and_are_counted_again,
+            outbox::reports_add_up_to_the_usage,
+            outbox::reports_are_written_once_by_however_many,
+            outbox::a_report_says_how_often_it_was_sent_and_what_became_of_it,
+            outbox::hours_belong_to_the_subscription_that_covers_them,
+            outbox::one_node_reports_at_a_time,
+            outbox::absurd_usage_stops_nobody_elses_reports,
+            payments::a_tenant_has_one_customer,
+            payments::unpaid_bills_suspend_and_payment_mends_it,
+            payments::other_suspensions_are_not_ended_by_payments,
+            payments::the_brake_stops_a_wave_of_suspensions,
+            payments::webhooks_are_taken_once_and_kept_until_done,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,
             people::a_tenant_keeps_an_owner,

@@ -20,6 +20,8 @@ mod ledger;
 mod members;
 mod nodes;
 mod notices;
+mod outbox;
+mod payments;
 mod people;
 mod schemas;
 mod shares;

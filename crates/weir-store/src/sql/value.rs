@@ -3,8 +3,8 @@
 use crate::InquiryId;
 use crate::audit::Hash;
 use crate::{
-    AccessChangeKind, Email, Metric, Overrides, SigningAlgorithm, Standing, StoreError, TenantStatus,
-    TopicTemplates,
+    AccessChangeKind, Email, Metric, Overrides, ReportState, SigningAlgorithm, Standing, StoreError,
+    TenantStatus, TopicTemplates,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -129,6 +129,7 @@ mapped! {
     TopicTemplates as String: |templates| serde_json::json!(templates).to_string(), |text| serde_json::from_str(&text).ok();
     Currency as String: |currency| currency.as_str().into(), |text| text.parse().ok();
     Standing as String: |standing| standing.as_str().into(), |text| Standing::parse(&text);
+    ReportState as String: |state| state.as_str().into(), |text| ReportState::parse(&text);
     Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
     Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
     Overrides as String: |overrides| serde_json::Value::from(overrides.fields().clone()).to_string(),
