@@ -9,14 +9,18 @@ use async_nats::{Client, HeaderMap, Message, RequestErrorKind, StatusCode};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 /// The most messages in one answer to a batched get; the server's own bound.
 pub(super) const BATCH: usize = 1000;
 
 /// The status that ends the answer to a batched get.
 const END_OF_BATCH: u16 = 204;
+
+/// How long the first answer of a leader is waited for; twice as long each time after.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How often the connection was made and lost since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,15 +119,34 @@ impl Api {
         }
     }
 
+    /// A question to a stream's leader. A stream that has none just now, as when it is being made or its server died,
+    /// drops the question without a word; so it is asked again.
     async fn request(&self, subject: String, body: &Value) -> Result<Message, LogError> {
         self.check_connected()?;
         let _permit = self.reads.acquire().await;
-        self.client.request(subject.clone(), body.to_string().into()).await.map_err(|e| {
-            LogError::Unavailable(match e.kind() {
-                RequestErrorKind::NoResponders => format!("nobody answers {subject}: is JetStream enabled?"),
-                _ => format!("{subject}: {e}"),
-            })
-        })
+        let began = Instant::now();
+        let mut patience = ASK_AGAIN;
+        loop {
+            let left = self.options.request_timeout.saturating_sub(began.elapsed());
+            let answer = self.client.request(subject.clone(), body.to_string().into());
+            match timeout(patience.min(left), answer).await {
+                Ok(answer) => {
+                    return answer.map_err(|e| {
+                        LogError::Unavailable(match e.kind() {
+                            RequestErrorKind::NoResponders => {
+                                format!("nobody answers {subject}: is JetStream enabled?")
+                            }
+                            _ => format!("{subject}: {e}"),
+                        })
+                    });
+                }
+                Err(_) if patience < left => patience *= 2,
+                Err(_) => {
+                    let limit = self.options.request_timeout;
+                    return Err(LogError::Unavailable(format!("{subject}: no answer within {limit:?}")));
+                }
+            }
+        }
     }
 
     /// Many messages in one answer, from whichever replica is near; it may lag behind the leader.
@@ -139,7 +162,7 @@ impl Api {
             .map_err(|e| lost(&e))?;
         let mut batch = Batch::default();
         loop {
-            let answer = tokio::time::timeout(self.options.request_timeout, answers.next())
+            let answer = timeout(self.options.request_timeout, answers.next())
                 .await
                 .map_err(|_| lost(&"no answer in time"))?
                 .ok_or_else(|| lost(&"the connection was closed"))?;
