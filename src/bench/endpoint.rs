@@ -52,8 +52,13 @@ impl Endpoint {
 
     /// A POST of a JSON body.
     pub(super) fn post(&self, key: Option<&str>, body: &[u8], out: &mut Vec<u8>) {
+        self.send("POST", key, body, out);
+    }
+
+    /// A request with a JSON body.
+    pub(super) fn send(&self, method: &str, key: Option<&str>, body: &[u8], out: &mut Vec<u8>) {
         let mut head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
             self.path,
             self.host,
             body.len()

@@ -20,6 +20,7 @@ mod replay;
 mod report;
 mod requests;
 mod resume;
+mod revoke;
 mod swarm;
 mod wire;
 
@@ -72,6 +73,8 @@ enum What {
     Latency(latency::Args),
     /// Everybody comes back at once, with a cursor.
     Resume(resume::Args),
+    /// A key is revoked: until when its connections still get events.
+    Revoke(revoke::Args),
     /// Reading history through REST.
     Replay(replay::Args),
     /// Subscribers, publishers and readers together.
@@ -98,6 +101,7 @@ fn run_blocking(args: &Args) -> anyhow::Result<ExitCode> {
         What::Publish(args) => publish::run(target, args)?,
         What::Latency(args) => latency::run(target, args)?,
         What::Resume(args) => resume::run(target, args)?,
+        What::Revoke(args) => revoke::run(target, args)?,
         What::Replay(args) => replay::run(target, args)?,
         What::Mixed(args) => mixed::run(target, args)?,
         What::Floor(args) => floor::run(target, args)?,

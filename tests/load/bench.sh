@@ -99,6 +99,15 @@ requests() {
   of_server resume resume --connections "$subscribers"
 }
 
+# Three nodes on PostgreSQL and three NATS servers, which sync every write; all of them share the server's core.
+cluster() {
+  start_cluster 3
+  measure revoke revoke --connections "$subscribers" "${nodes[@]/#/--node=}"
+  measure cluster-publish publish --connections 256 --seconds "$short"
+  measure cluster-latency latency --rate 1000 --seconds "$short"
+  stop_cluster
+}
+
 fan_out 10 "$slow"
 peer 10 "$slow"
 fan_out 200 "$fast"
@@ -106,5 +115,6 @@ peer 200 "$peer_fast"
 memory
 requests
 stop_servers
+cluster
 micro
 python3 tests/load/report.py "$out" "$target/criterion" "$weir" "$(stat -f -c %T "$work" 2>/dev/null || echo unknown)"

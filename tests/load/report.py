@@ -21,6 +21,7 @@ LATENCY = [("publish_to_delivery_p50", "ms p50"), ("publish_to_delivery_p99", "m
 PUBLISH = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million"), ("latency_p99", "ms p99")]
 REPLAY = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million")]
 RESUME = [("all_have_all_after", "s until all have all"), ("cpu_per_client", "µs CPU per client")]
+REVOKE = [("revoke_to_last_delivery_p50", "ms p50"), ("revoke_to_last_delivery_p99", "ms p99"), ("revoke_to_answer_p99", "ms p99 to the answer")]
 MEASURED = {
     "ws-10": ("fan-out, WebSocket, 10 msg/s", FAN_OUT),
     "sse-10": ("fan-out, SSE, 10 msg/s", FAN_OUT),
@@ -38,6 +39,9 @@ MEASURED = {
     "publish-batch": ("publish, batches of 100, 64 connections", PUBLISH),
     "latency": ("publish to delivery at 5,000/s", LATENCY),
     "resume": ("all subscribers come back at once, 20 events behind", RESUME),
+    "revoke": ("a key is revoked, to its last delivery on three nodes", REVOKE),
+    "cluster-publish": ("publish, three nodes, three NATS servers on one core, 256 connections", PUBLISH),
+    "cluster-latency": ("publish to delivery at 1,000/s, the same", LATENCY),
     "replay": ("replay through REST pages", REPLAY),
 }
 
