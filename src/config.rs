@@ -48,6 +48,8 @@ pub struct Config {
     pub auth: Auth,
     /// Requests to servers outside.
     pub outbound: Outbound,
+    /// GraphQL.
+    pub graphql: Graphql,
     /// Logs.
     pub telemetry: Telemetry,
     /// The built-in pages.
@@ -69,6 +71,7 @@ impl Default for Config {
             limits: Limits::default(),
             auth: Auth::default(),
             outbound: Outbound::default(),
+            graphql: Graphql::default(),
             telemetry: Telemetry::default(),
             console: Console::default(),
         }
@@ -400,6 +403,55 @@ impl Default for Outbound {
             key_set_interval: Duration::seconds(30),
             key_set_refresh: Duration::seconds(300),
             key_set_keep: Duration::seconds(24 * 3600),
+        }
+    }
+}
+
+/// `[graphql]`, field by field [`weir_gateway::graphql::Limits`], whose defaults hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "documented in weir_gateway::graphql::Limits")]
+pub struct Graphql {
+    pub query_bytes: Bytes,
+    pub tokens: usize,
+    pub depth: usize,
+    pub cost: usize,
+    pub aliases: usize,
+    pub directives: usize,
+    pub subscriptions: usize,
+    pub introspection: bool,
+    pub explorer: bool,
+}
+
+impl Default for Graphql {
+    fn default() -> Self {
+        let limits = weir_gateway::graphql::Limits::default();
+        Self {
+            query_bytes: limits.query_bytes.into(),
+            tokens: limits.tokens,
+            depth: limits.depth,
+            cost: limits.cost,
+            aliases: limits.aliases,
+            directives: limits.directives,
+            subscriptions: limits.subscriptions,
+            introspection: limits.introspection,
+            explorer: limits.explorer,
+        }
+    }
+}
+
+impl From<&Graphql> for weir_gateway::graphql::Limits {
+    fn from(graphql: &Graphql) -> Self {
+        Self {
+            query_bytes: graphql.query_bytes.size(),
+            tokens: graphql.tokens,
+            depth: graphql.depth,
+            cost: graphql.cost,
+            aliases: graphql.aliases,
+            directives: graphql.directives,
+            subscriptions: graphql.subscriptions,
+            introspection: graphql.introspection,
+            explorer: graphql.explorer,
         }
     }
 }

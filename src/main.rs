@@ -57,6 +57,8 @@ enum Command {
     Bench(bench::Args),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the GraphQL schema.
+    Schema,
     /// Print the error codes as Markdown.
     Errors,
     /// Print who may do what as Markdown.
@@ -98,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => command::block_on(bench::run(args)),
         Command::Openapi => command::print(&weir_gateway::openapi::json()),
         Command::Permissions => command::print(&command::permissions::markdown()),
+        Command::Schema => command::print(&weir_gateway::graphql::sdl()),
         Command::Errors => command::print(&command::errors::markdown()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "weir", &mut std::io::stdout());

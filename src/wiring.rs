@@ -192,5 +192,6 @@ fn gateway_settings(config: &Config) -> weir_gateway::Settings {
         frame_bytes: config.hub.frame_bytes.size(),
         address_header: config.auth.address_header.clone(),
         console: config.console.enabled,
+        graphql: (&config.graphql).into(),
     }
 }

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 # One line per file: the file, then the arguments of `weir` that print it.
 files() {
   echo "docs/openapi.json openapi"
+  echo "docs/schema.graphql schema"
   echo "docs/errors.md errors"
   echo "docs/permissions.md permissions"
 }

@@ -226,6 +226,14 @@ impl Config {
         check.range("limits.header_bytes", limits.header_bytes, Bytes::kib(8), Bytes::mib(1));
         check.range("limits.headers", limits.headers, 16, 1024);
         check.range("limits.batch_events", limits.batch_events, 1, 1000);
+        let graphql = &self.graphql;
+        check.range("graphql.query_bytes", graphql.query_bytes, Bytes::kib(1), Bytes::mib(1));
+        check.range("graphql.tokens", graphql.tokens, 100, 20_000);
+        check.range("graphql.depth", graphql.depth, 3, 20);
+        check.range("graphql.cost", graphql.cost, 10, 10_000);
+        check.range("graphql.aliases", graphql.aliases, 0, 1_000);
+        check.range("graphql.directives", graphql.directives, 0, 1_000);
+        check.range("graphql.subscriptions", graphql.subscriptions, 1, 1_000);
         check.duration("limits.auth_timeout", limits.auth_timeout, "100ms", "1m");
         check.duration("limits.header_timeout", limits.header_timeout, "100ms", "1m");
         check.duration("limits.body_timeout", limits.body_timeout, "100ms", "10m");

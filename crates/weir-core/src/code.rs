@@ -75,6 +75,8 @@ codes! {
     BillingError = "BILLING_ERROR", 402, 4402, false;
     /// The request is not of the documented form.
     InvalidRequest = "INVALID_REQUEST", 400, 4400, false;
+    /// The GraphQL operation is larger, deeper or costlier than the limits allow.
+    QueryTooComplex = "QUERY_TOO_COMPLEX", 400, 4400, false;
     /// A WebSocket frame is not of the documented form.
     InvalidFrame = "INVALID_FRAME", 400, 4400, false;
     /// The payload is not JSON, is nested too deep, or fails the topic's schema.

@@ -61,23 +61,25 @@ impl Failure {
     }
 }
 
+/// The headers that go with an error, by name.
+pub(crate) fn headers(error: &Error) -> Vec<(HeaderName, String)> {
+    let mut headers = Vec::new();
+    let status = error.code.http_status();
+    if let Some(wait) =
+        error.retry_after.or_else(|| matches!(status, 429 | 503).then_some(Duration::from_secs(1)))
+    {
+        // Whole seconds, rounded up: coming back a moment early would be refused again.
+        headers.push((header::RETRY_AFTER, wait.as_millis().div_ceil(1_000).max(1).to_string()));
+    }
+    if status == 401 {
+        headers.push((header::WWW_AUTHENTICATE, "Bearer realm=\"weir\"".to_owned()));
+    }
+    headers
+}
+
 impl Failure {
     fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.error.code.http_status()).unwrap_or(StatusCode::BAD_REQUEST)
-    }
-
-    /// The headers that go with the body, by name.
-    fn headers(&self) -> Vec<(HeaderName, String)> {
-        let mut headers = Vec::new();
-        let later = matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        if let Some(wait) = self.error.retry_after.or_else(|| later.then_some(Duration::from_secs(1))) {
-            // Whole seconds, rounded up: coming back a moment early would be refused again.
-            headers.push((header::RETRY_AFTER, wait.as_millis().div_ceil(1_000).max(1).to_string()));
-        }
-        if self.status() == StatusCode::UNAUTHORIZED {
-            headers.push((header::WWW_AUTHENTICATE, "Bearer realm=\"weir\"".to_owned()));
-        }
-        headers
     }
 
     fn body(&self) -> ErrorBody {
@@ -95,7 +97,7 @@ impl Failure {
             self.request,
             body.len()
         );
-        for (name, value) in self.headers() {
+        for (name, value) in headers(&self.error) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
@@ -107,7 +109,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         report(&self.error, &self.request);
         let mut response = (self.status(), axum::Json(self.body())).into_response();
-        for (name, value) in self.headers() {
+        for (name, value) in headers(&self.error) {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().insert(name, value);
             }

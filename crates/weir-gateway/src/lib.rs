@@ -1,13 +1,14 @@
-//! The protocols: REST, WebSocket, SSE, and the operator's endpoints. Translates between them and the
+//! The protocols: REST, WebSocket, SSE, GraphQL, and the operator's endpoints. Translates between them and the
 //! engine, and decides nothing itself.
 //!
-//! May depend on core, engine and hub. The only crate that names axum. Start reading at [`serve`], then
+//! May depend on core, engine and hub. The only crate that names axum and async-graphql. Start reading at [`serve`], then
 //! `router.rs`; one handler shows the pattern: `rest/events.rs`.
 
 mod credentials;
 mod error;
 mod extract;
 mod front;
+pub mod graphql;
 mod metrics;
 mod middleware;
 pub mod openapi;

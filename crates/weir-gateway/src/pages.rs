@@ -1,4 +1,5 @@
-//! The built-in pages, embedded in the binary: the playground at `/` and the API reference at `/docs`.
+//! The built-in pages, embedded in the binary: the playground at `/`, the API reference at `/docs`, and the files of
+//! the GraphQL explorer.
 
 use crate::openapi;
 use axum::Router;
@@ -17,16 +18,19 @@ struct Files;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(openapi::json);
 
-/// `/openapi.json` always; the pages when they are enabled.
-pub(crate) fn routes(enabled: bool) -> Router<Arc<Gateway>> {
-    let router = Router::new().route("/openapi.json", get(document));
-    if !enabled {
-        return router;
+/// `/openapi.json` always; the pages when they are enabled, and the files of those that are.
+pub(crate) fn routes(console: bool, explorer: bool) -> Router<Arc<Gateway>> {
+    let mut router = Router::new().route("/openapi.json", get(document));
+    if console {
+        router = router
+            .route("/", get(async || file("index.html")))
+            .route("/docs", get(async || file("docs.html")));
     }
-    router.route("/", get(async || file("index.html"))).route("/docs", get(async || file("docs.html"))).route(
-        "/assets/{name}",
-        get(async |axum::extract::Path(name): axum::extract::Path<String>| file(&name)),
-    )
+    if console || explorer {
+        let asset = get(async |axum::extract::Path(name): axum::extract::Path<String>| file(&name));
+        router = router.route("/assets/{name}", asset);
+    }
+    router
 }
 
 async fn document() -> Response {
@@ -37,7 +41,8 @@ async fn document() -> Response {
 const POLICY: &str =
     "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'";
 
-fn file(name: &str) -> Response {
+/// One of the embedded files.
+pub(crate) fn file(name: &str) -> Response {
     let Some(file) = Files::get(name) else { return StatusCode::NOT_FOUND.into_response() };
     let kind = match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
         "html" => "text/html; charset=utf-8",

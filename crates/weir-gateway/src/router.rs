@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use crate::rest::{admin, auth, events, idempotency, replay, schemas, tickets, topics};
 use crate::state::Gateway;
-use crate::{middleware, ops, pages, sse, ws};
+use crate::{graphql, middleware, ops, pages, sse, ws};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
@@ -31,12 +31,13 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .nest("/auth", auth::routes())
         .nest("/admin", admin::routes().route_layer(once).layer(compression()))
         .route("/ws", get(ws::upgrade))
-        .route("/sse", get(sse::over_hyper));
-    let console = gateway.settings.console;
+        .route("/sse", get(sse::over_hyper))
+        .route("/graphql", post(graphql::post).get(graphql::get).layer(compression()));
+    let pages = pages::routes(gateway.settings.console, gateway.settings.graphql.explorer);
     Router::new()
         .nest("/v1", api.clone())
         .merge(api)
-        .merge(pages::routes(console).layer(compression()))
+        .merge(pages.layer(compression()))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::custom(panicked))

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use crate::graphql;
 use crate::metrics::Metrics;
 use crate::ws::Dispatchers;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub address_header: Option<String>,
     /// Whether the built-in page is served at `/`.
     pub console: bool,
+    /// Limits of GraphQL.
+    pub graphql: graphql::Limits,
 }
 
 /// The gateway: shared by every request and connection.
@@ -40,6 +43,7 @@ pub struct Gateway {
     pub settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) dispatchers: Dispatchers,
+    pub(crate) graphql: graphql::Schema,
     draining: AtomicBool,
     /// Bytes of WebSocket frames that are being worked on.
     pub(crate) frames_in_work: AtomicUsize,
@@ -51,11 +55,13 @@ impl Gateway {
     pub fn new(engine: Arc<Engine>, settings: Settings) -> Arc<Self> {
         let dispatchers = Dispatchers::start(&engine);
         let metrics = Metrics::new();
+        let graphql = graphql::schema(&settings.graphql);
         Arc::new(Self {
             engine,
             settings,
             metrics,
             dispatchers,
+            graphql,
             draining: AtomicBool::new(false),
             frames_in_work: AtomicUsize::new(0),
         })

@@ -16,6 +16,8 @@ mod events;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod graphql;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod limits;

@@ -1,0 +1,74 @@
+//! Lists in the form of the Relay Cursor Connections Specification: `edges`, `node`, `cursor`, `pageInfo`.
+
+use crate::rest::invalid;
+use async_graphql::{OutputType, SimpleObject};
+use weir_engine::Error;
+
+/// Entries of a list when `first` is absent.
+pub(super) const FIRST: i32 = 20;
+/// Entries of a list at most.
+const MOST: i32 = 1_000;
+
+/// How a page lies in its list.
+#[derive(SimpleObject)]
+pub(super) struct PageInfo {
+    /// Whether there is more after this page.
+    pub has_next_page: bool,
+    /// Always false: lists are read forwards.
+    pub has_previous_page: bool,
+    /// The cursor of the first entry.
+    pub start_cursor: Option<String>,
+    /// Read on with `after` set to this.
+    pub end_cursor: Option<String>,
+}
+
+/// An entry of a list.
+#[derive(SimpleObject)]
+#[graphql(concrete(name = "EventEdge", params(super::events::Event)))]
+#[graphql(concrete(name = "TopicEdge", params(super::topics::Topic)))]
+pub(super) struct Edge<T: OutputType> {
+    /// Reads on after this entry, as `after`.
+    pub cursor: String,
+    /// The entry.
+    pub node: T,
+}
+
+/// A page of a list.
+#[derive(SimpleObject)]
+#[graphql(concrete(name = "TopicConnection", params(super::topics::Topic)))]
+pub(super) struct Connection<T: OutputType>
+where
+    Edge<T>: OutputType,
+{
+    /// The entries, in order.
+    pub edges: Vec<Edge<T>>,
+    /// How this page lies in the list.
+    #[graphql(name = "pageInfo")]
+    pub page_info: PageInfo,
+}
+
+impl PageInfo {
+    /// Of a page with these entries, where the last one's cursor reads on.
+    pub(super) fn of<T: OutputType>(edges: &[Edge<T>], has_next_page: bool) -> Self {
+        Self {
+            has_next_page,
+            has_previous_page: false,
+            start_cursor: edges.first().map(|edge| edge.cursor.clone()),
+            end_cursor: edges.last().map(|edge| edge.cursor.clone()),
+        }
+    }
+}
+
+/// What a list costs: every ten entries as much as one.
+pub(super) fn cost(first: Option<i32>, child: usize) -> usize {
+    let tens = usize::try_from(first.unwrap_or(FIRST).clamp(1, MOST)).unwrap_or(1).div_ceil(10);
+    child.saturating_mul(tens).saturating_add(1)
+}
+
+/// The `first` of any list: 1 to 1000.
+pub(super) fn first(first: Option<i32>) -> Result<usize, Error> {
+    match first.unwrap_or(FIRST) {
+        wanted @ 1..=MOST => Ok(usize::try_from(wanted).unwrap_or(1)),
+        other => Err(invalid("first", &format!("must be from 1 to {MOST}; got {other}"))),
+    }
+}
