@@ -337,19 +337,20 @@ impl Engine {
             return;
         }
         let pause = over / u32::try_from(sessions.len()).unwrap_or(u32::MAX);
-        let begun = tokio::time::Instant::now();
+        let (begun, closings) = (tokio::time::Instant::now(), TaskTracker::new());
         for (i, session) in (0_u32..).zip(sessions) {
             tokio::time::sleep_until(begun + pause * i).await;
             let after = Duration::from_millis(rand::random_range(100..2_000));
             let error = Error::new(Code::Draining, "This node is shutting down; connect again.").after(after);
             session.announce_end(&error);
             // What it published before is acknowledged before the close, in any but extraordinary times.
-            self.spawn(async move {
+            self.spawn(closings.track_future(async move {
                 tokio::time::sleep(LAST_WORDS).await;
                 session.close_saying(&error, None);
-            });
+            }));
         }
-        tokio::time::sleep(LAST_WORDS).await;
+        closings.close();
+        closings.wait().await;
     }
 
     /// Ends background work and closes the log; the hub must have drained before.

@@ -36,6 +36,6 @@ pub use weir_store::audit;
 pub use weir_store::members::{Invitation, Member};
 pub use weir_store::people::Membership;
 pub use weir_store::{
-    After, ApiKey, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial, Tenant,
-    TenantStatus, TopicSchema, TopicTemplates, User,
+    After, ApiKey, Metric, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial, Tenant,
+    TenantStatus, TopicSchema, TopicTemplates, UsageWindow, User,
 };

@@ -18,8 +18,8 @@ use weir_core::{
     SystemClock,
 };
 use weir_engine::{
-    Caller, Credentials, Engine, Envelope, Error, Fields, Gap, Operation, Parts, Session, Settings, Start,
-    Subscribed, Voice,
+    Caller, Credentials, Engine, Envelope, Error, Farewell, Fields, Gap, Operation, Parts, Session, Settings,
+    Start, Subscribed, Voice,
 };
 use weir_hub::{Closed, Conn, Dialect, Hub, Listener, Message, NewConnection, Shape};
 use weir_log::embedded::{self, Embedded};
@@ -118,7 +118,8 @@ impl World {
 
     async fn connect(&self, subscribe: &[&str]) -> (Arc<Session>, Client) {
         let caller = self.caller(subscribe).await;
-        let farewell = |error: &Error| format!("end:{}\n\n", error.code.as_str()).into_bytes();
+        let text = |error: &Error| Some(format!("end:{}\n\n", error.code.as_str()).into_bytes());
+        let farewell = Farewell { text, code: Code::close_code };
         let slot = self.engine.reserve(&caller).await.expect("room for a connection");
         let session = self.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
         let server = TcpListener::bind("127.0.0.1:0").expect("bind");

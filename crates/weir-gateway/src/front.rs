@@ -7,7 +7,7 @@
 use crate::error::Failure;
 use crate::extract::request_id;
 use crate::state::{Gateway, Settings};
-use crate::{sse, ws};
+use crate::{graphql, sse, ws};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, Request};
 use bytes::{Bytes, BytesMut};
@@ -58,6 +58,9 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Setting
             if live && LIVE.iter().any(|line| seen.starts_with(line)) {
                 return Some(Kind::Live);
             }
+            if live && is_graphql(seen) {
+                return Some(Kind::Live);
+            }
             // What is whole, too large or no HTTP/1.1 at all is hyper's to serve or to refuse.
             let partial = HTTP2_PREFACE.starts_with(seen) && seen != HTTP2_PREFACE || is_partial(seen);
             if !partial || seen.len() > settings.header_bytes {
@@ -74,6 +77,21 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Setting
     tokio::time::timeout(settings.header_timeout, look).await.ok().flatten()
 }
 
+/// Whether this is the whole head of a request to take up GraphQL's protocol of WebSockets: the path serves others too.
+fn is_graphql(seen: &[u8]) -> bool {
+    let starts = |lines: &[&[u8]]| lines.iter().any(|line| seen.starts_with(line));
+    if !starts(&[b"GET /graphql ", b"GET /graphql?", b"GET /v1/graphql ", b"GET /v1/graphql?"]) {
+        return false;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; 128];
+    let mut request = httparse::Request::new(&mut headers);
+    let whole = request.parse(seen).is_ok_and(|status| status.is_complete());
+    let upgrades = |header: &httparse::Header<'_>| {
+        header.name.eq_ignore_ascii_case("upgrade") && header.value.eq_ignore_ascii_case(b"websocket")
+    };
+    whole && request.headers.iter().any(upgrades)
+}
+
 /// Whether these bytes are the beginning of a request head, and not the whole of one.
 fn is_partial(seen: &[u8]) -> bool {
     let mut headers = [httparse::EMPTY_HEADER; 128];
@@ -88,7 +106,7 @@ pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     let Ok(Ok((head, rest))) = tokio::time::timeout(settings.header_timeout, head).await else { return };
     let parsed = parse_head(&head, settings);
     let id = parsed.as_ref().map_or_else(|_| RequestId::new(), request_id);
-    let route = parsed.as_ref().map_or("unmatched", |parts| if is_websocket(parts) { "/ws" } else { "/sse" });
+    let route = parsed.as_ref().map_or("unmatched", |parts| route(parts));
     let status = match hand_over(gateway, parsed, socket, rest).await {
         Ok(status) => status,
         Err((mut socket, error)) => {
@@ -101,8 +119,12 @@ pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     gateway.metrics.request(route, &Method::GET, status, begun.elapsed());
 }
 
-fn is_websocket(parts: &Parts) -> bool {
-    parts.uri.path().ends_with("/ws")
+fn route(parts: &Parts) -> &'static str {
+    match parts.uri.path() {
+        path if path.ends_with("/ws") => "/ws",
+        path if path.ends_with("/graphql") => "/graphql",
+        _ => "/sse",
+    }
 }
 
 /// Gives the socket to the hub; returns the status that was answered. Gives it back with what is wrong.
@@ -116,8 +138,13 @@ async fn hand_over(
         Ok(parts) => parts,
         Err(error) => return Err((socket, error)),
     };
-    if is_websocket(&parts) {
-        match ws::accept(gateway, &parts).await {
+    let accepted = match route(&parts) {
+        "/ws" => Some(ws::accept(gateway, &parts).await),
+        "/graphql" => Some(graphql::ws::accept(gateway, &parts).await),
+        _ => None,
+    };
+    if let Some(accepted) = accepted {
+        match accepted {
             Ok(accepted) => accepted.take_socket(gateway, socket, rest),
             Err(error) => return Err((socket, error)),
         }

@@ -20,6 +20,7 @@ mod router;
 mod server;
 mod sse;
 mod state;
+mod upgrade;
 mod ws;
 
 pub use router::{ops_router, router};

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use weir_core::{Code, ConnectionId, Pattern, RequestId};
-use weir_engine::{Error, Gap, Session, Start, SubscribeError, Subscribed};
+use weir_engine::{Error, Farewell, Gap, Session, Start, SubscribeError, Subscribed};
 use weir_hub::{Closed, Conn, Dialect, Listener, NewConnection};
 
 /// An event stream whose request was in order.
@@ -53,7 +53,7 @@ pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Acce
     let caller = gateway.engine.authenticate(presented).await?;
     gateway.engine.check_wish(&caller, &patterns, &start)?;
     let slot = gateway.engine.reserve(&caller).await?;
-    let session = gateway.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
+    let session = gateway.engine.open_session(&caller, slot, ConnectionId::new(), FAREWELL);
     Ok(Accepted {
         gateway: Arc::clone(gateway),
         session,
@@ -143,7 +143,7 @@ pub(crate) async fn over_hyper(State(gateway): State<Arc<Gateway>>, request: Req
 }
 
 /// Two ends of a TCP connection over loopback.
-fn pair() -> io::Result<(TcpStream, tokio::net::TcpStream)> {
+pub(crate) fn pair() -> io::Result<(TcpStream, tokio::net::TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let theirs = TcpStream::connect(listener.local_addr()?)?;
     let (ours, from) = listener.accept()?;
@@ -154,7 +154,8 @@ fn pair() -> io::Result<(TcpStream, tokio::net::TcpStream)> {
     Ok((ours, tokio::net::TcpStream::from_std(theirs)?))
 }
 
-fn body(socket: tokio::net::TcpStream) -> Body {
+/// What arrives at one end of a pair, as a response's body.
+pub(crate) fn body(socket: tokio::net::TcpStream) -> Body {
     Body::from_stream(unfold(socket, |mut socket| async move {
         let mut chunk = bytes::BytesMut::with_capacity(4096);
         match socket.read_buf(&mut chunk).await {
@@ -213,11 +214,14 @@ impl weir_engine::Voice for Voice {
     }
 }
 
+/// How a stream ends.
+const FAREWELL: Farewell = Farewell { text: farewell, code: Code::close_code };
+
 /// The last event of a stream that the engine ends.
-fn farewell(reason: &Error) -> Vec<u8> {
+fn farewell(reason: &Error) -> Option<Vec<u8>> {
     let retry = reason.retry_after.map(|after| format!("retry: {}\n", after.as_millis())).unwrap_or_default();
     let data = serde_json::json!({ "error": object(reason, &RequestId::new()) });
-    format!("{retry}event: error\ndata: {data}\n\n").into_bytes()
+    Some(format!("{retry}event: error\ndata: {data}\n\n").into_bytes())
 }
 
 /// Subscribes; an error that comes before the head is an HTTP answer, a later one an event.

@@ -56,6 +56,12 @@ async fn publishes_and_reads_back() {
     failed(&other, 200, "DUPLICATE_EVENT_ID");
     assert_eq!(other.body["data"], json!({"publishEvent": null}));
 
+    // A payload may be null, but not left out.
+    let null = data(&api, PUBLISH, &json!({"input": {"topic": "others", "payload": null}})).await;
+    assert_eq!(null["publishEvent"]["payload"], Value::Null);
+    failed(&ask(&api, PUBLISH, &json!({"input": {"topic": "others"}})).await, 200, "INVALID_REQUEST");
+    assert_eq!(api.replay("others", None).await.len(), 1);
+
     // What REST shows is what GraphQL shows.
     let rest = app.api(&tenant.api_key).replay("orders.>", None).await;
     let page = data(&api, EVENTS, &json!({"filter": {"topics": ["orders.>"]}})).await["events"].take();

@@ -18,6 +18,12 @@ mod faults;
 #[cfg(test)]
 mod graphql;
 #[cfg(test)]
+mod graphql_admin;
+#[cfg(test)]
+mod graphql_live;
+#[cfg(test)]
+mod hops;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod limits;

@@ -12,6 +12,8 @@ mod delivered;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod graphql;
+#[cfg(test)]
 mod persistence;
 #[cfg(test)]
 mod publishing;

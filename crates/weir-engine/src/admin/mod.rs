@@ -11,6 +11,7 @@ mod permit;
 mod projects;
 mod signing;
 mod tenants;
+mod usage;
 
 pub use connections::{Connection, Connections};
 pub use enforced::Enforced;

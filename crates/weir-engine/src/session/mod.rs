@@ -22,7 +22,13 @@ use weir_core::{Code, ConnectionId, Pattern};
 use weir_hub::{Conn, Goodbye};
 
 /// How a transport words the end of a connection. `DRAINING` comes with the time after which to come back.
-pub type Farewell = fn(&Error) -> Vec<u8>;
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell {
+    /// The last text, where the transport has one.
+    pub text: fn(&Error) -> Option<Vec<u8>>,
+    /// The WebSocket close code.
+    pub code: fn(Code) -> u16,
+}
 
 /// One live, authenticated connection.
 pub struct Session {
@@ -173,7 +179,7 @@ impl Session {
     /// Ends the connection, saying why in its own words. Revoked access discards what is still queued. False when it
     /// was ending already.
     pub fn close(&self, error: &Error) -> bool {
-        self.close_saying(error, Some((self.farewell)(error)))
+        self.close_saying(error, (self.farewell.text)(error))
     }
 
     /// The client can send new credentials on this connection: it is asked for them before the old ones end.
@@ -195,7 +201,9 @@ impl Session {
 
     /// Says that the connection will end, and why, without ending it.
     pub(crate) fn announce_end(&self, error: &Error) {
-        self.send((self.farewell)(error));
+        if let Some(text) = (self.farewell.text)(error) {
+            self.send(text);
+        }
     }
 
     /// Ends the connection with other last words. False when it was ending already.
@@ -210,7 +218,7 @@ impl Session {
         );
         let goodbye = Goodbye {
             text: text.map(Bytes::from),
-            code: error.code.close_code(),
+            code: (self.farewell.code)(error.code),
             reason: error.code.as_str().to_owned(),
             discard,
         };

@@ -64,6 +64,11 @@ impl Answer {
         self.code.unwrap_or(Code::Internal)
     }
 
+    /// The errors alone.
+    pub(super) fn errors(&self) -> &[ServerError] {
+        &self.errors
+    }
+
     /// The answer's text.
     pub(super) fn text(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()

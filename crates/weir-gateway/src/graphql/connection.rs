@@ -1,8 +1,10 @@
 //! Lists in the form of the Relay Cursor Connections Specification: `edges`, `node`, `cursor`, `pageInfo`.
 
+use super::viewer::id;
 use crate::rest::invalid;
 use async_graphql::{OutputType, SimpleObject};
-use weir_engine::Error;
+use std::str::FromStr;
+use weir_engine::{After, Error, Page};
 
 /// Entries of a list when `first` is absent.
 pub(super) const FIRST: i32 = 20;
@@ -26,6 +28,9 @@ pub(super) struct PageInfo {
 #[derive(SimpleObject)]
 #[graphql(concrete(name = "EventEdge", params(super::events::Event)))]
 #[graphql(concrete(name = "TopicEdge", params(super::topics::Topic)))]
+#[graphql(concrete(name = "TenantEdge", params(super::tenants::Tenant)))]
+#[graphql(concrete(name = "ProjectEdge", params(super::projects::Project)))]
+#[graphql(concrete(name = "ApiKeyEdge", params(super::keys::ApiKey)))]
 pub(super) struct Edge<T: OutputType> {
     /// Reads on after this entry, as `after`.
     pub cursor: String,
@@ -36,6 +41,9 @@ pub(super) struct Edge<T: OutputType> {
 /// A page of a list.
 #[derive(SimpleObject)]
 #[graphql(concrete(name = "TopicConnection", params(super::topics::Topic)))]
+#[graphql(concrete(name = "TenantConnection", params(super::tenants::Tenant)))]
+#[graphql(concrete(name = "ProjectConnection", params(super::projects::Project)))]
+#[graphql(concrete(name = "ApiKeyConnection", params(super::keys::ApiKey)))]
 pub(super) struct Connection<T: OutputType>
 where
     Edge<T>: OutputType,
@@ -57,6 +65,23 @@ impl PageInfo {
             end_cursor: edges.last().map(|edge| edge.cursor.clone()),
         }
     }
+}
+
+impl<T: OutputType> Connection<T>
+where
+    Edge<T>: OutputType,
+{
+    /// Of a page of the engine's.
+    pub(super) fn of<S>(page: Page<S>, edge: impl Fn(S) -> Edge<T>) -> Self {
+        let edges: Vec<Edge<T>> = page.items.into_iter().map(edge).collect();
+        Self { page_info: PageInfo::of(&edges, page.has_more), edges }
+    }
+}
+
+/// Which page of a list of things with ids is wanted.
+pub(super) fn page<I: FromStr>(wanted: Option<i32>, after: Option<&str>) -> Result<After<I>, Error> {
+    let after = after.map(|after| id("after", after)).transpose()?;
+    Ok(After { after, limit: u32::try_from(first(wanted)?).unwrap_or(u32::MAX) })
 }
 
 /// What a list costs: every ten entries as much as one.

@@ -4,7 +4,8 @@ use super::connection::{self, Edge, PageInfo};
 use super::scalars::{DateTime, Json, Long};
 use super::viewer::Viewer;
 use crate::query::one_start;
-use async_graphql::{Context, Enum, ID, InputObject, Object, Result, SimpleObject};
+use crate::rest::invalid;
+use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -15,13 +16,18 @@ use weir_engine::{Error, GapReason, Published, Start};
 /// Marks the event of a list or of an answer.
 pub(super) struct Kept;
 
+/// Marks the event of a subscription.
+pub(super) struct Live;
+
 /// An event of a project.
 pub(super) type Event = EventFields<Kept>;
+/// An event that a subscription delivers.
+pub(super) type EventMessage = EventFields<Live>;
 
 /// An event. The same fields wherever one is shown, named as on every other transport.
 #[derive(SimpleObject)]
 #[graphql(rename_fields = "snake_case")]
-#[graphql(concrete(name = "Event", params(Kept)))]
+#[graphql(concrete(name = "Event", params(Kept)), concrete(name = "EventMessage", params(Live)))]
 pub(super) struct EventFields<Use: Send + Sync> {
     /// The publisher's id, or the one it was given.
     pub id: ID,
@@ -30,8 +36,8 @@ pub(super) struct EventFields<Use: Send + Sync> {
     /// The publisher's word for what kind of event it is.
     #[graphql(name = "type")]
     pub kind: Option<String>,
-    /// What it says: any JSON value.
-    pub payload: Json,
+    /// What it says: any JSON value, `null` among them.
+    pub payload: Option<Json>,
     /// Pairs that travel with it, an object of strings; null when there are none.
     pub headers: Option<Json>,
     /// Its place in the project's order: strictly increasing over all topics, the same live and in replay. It may skip.
@@ -53,7 +59,7 @@ impl<Use: Send + Sync> EventFields<Use> {
             id: ID(event.id.as_str().to_owned()),
             topic: event.topic.to_string(),
             kind: event.kind.as_ref().map(|kind| kind.as_str().to_owned()),
-            payload: Json::stored(&event.payload),
+            payload: Some(Json::stored(&event.payload)),
             headers: header_object(&event.headers),
             sequence: Long(event.sequence),
             previous: Some(Long(event.previous)),
@@ -68,7 +74,7 @@ impl<Use: Send + Sync> EventFields<Use> {
             id: ID(published.id.as_str().to_owned()),
             topic: published.topic.to_string(),
             kind: event.kind.as_ref().map(|kind| kind.as_str().to_owned()),
-            payload: Json::stored(&event.payload),
+            payload: Some(Json::stored(&event.payload)),
             headers: header_object(&event.headers),
             sequence: Long(published.sequence),
             previous: None,
@@ -158,8 +164,8 @@ pub(super) struct EventConnection {
 pub(super) struct EventInput {
     /// Where: 1 to 8 tokens of `A-Z a-z 0-9 _ - = @ , ; :` joined by dots, at most 200 bytes.
     topic: String,
-    /// What: any JSON value.
-    payload: Json,
+    /// What: any JSON value, and `null` is one; it must be given.
+    payload: MaybeUndefined<Json>,
     /// Your own id, 1 to 128 printable ASCII characters. Publishing the same event with it again within the dedupe
     /// window adds nothing and gives the first answer.
     id: Option<ID>,
@@ -176,10 +182,15 @@ impl EventInput {
             Some(headers) => headers.read("headers", "an object of strings")?,
             None => BTreeMap::new(),
         };
+        let payload = match self.payload {
+            MaybeUndefined::Value(payload) => payload,
+            MaybeUndefined::Null => Json::of(&()),
+            MaybeUndefined::Undefined => return Err(invalid("payload", "is required: any JSON value")),
+        };
         Ok(NewEvent {
             id: self.id.map(|id| id.parse()).transpose()?,
             topic: self.topic.parse()?,
-            payload: self.payload.payload()?,
+            payload: payload.payload()?,
             kind: self.kind.map(|kind| kind.parse()).transpose()?,
             headers: Headers::new(headers.into_iter().collect())?,
         })
@@ -217,30 +228,33 @@ impl EventQuery {
         >,
         #[graphql(desc = "How many at most: 1 to 1000, 20 when absent.")] first: Option<i32>,
         #[graphql(desc = "Read on after this cursor, from any transport.")] after: Option<String>,
-    ) -> Result<Option<EventConnection>> {
-        let viewer = Viewer::of(ctx);
-        let filter = filter.unwrap_or_default();
-        let mut patterns = patterns(&filter.topics.unwrap_or_default())?;
-        if patterns.is_empty() {
-            patterns.push(Pattern::all());
-        }
-        let begin = one_start([
-            None,
-            filter.from_sequence.map(|n| Start::Sequence(n.0)),
-            filter.from_time.map(|t| Start::Time(t.0)),
-        ])?;
-        let start = after.map(Start::After).or(begin).unwrap_or(Start::Earliest);
-        let caller = viewer.caller()?;
-        let page = viewer.gateway.engine.replay(&caller, patterns, start, connection::first(first)?).await?;
-        let edge = |(event, cursor): (Arc<weir_core::Event>, String)| Edge {
-            cursor: cursor.clone(),
-            node: Event::of(&event, cursor),
-        };
-        let edges: Vec<Edge<Event>> = page.events.into_iter().map(edge).collect();
-        let page_info =
-            PageInfo { end_cursor: Some(page.next_cursor), ..PageInfo::of(&edges, page.has_more) };
-        Ok(Some(EventConnection { edges, page_info, gap: page.gap.as_ref().map(Into::into) }))
+    ) -> Option<Result<EventConnection>> {
+        Some(history(Viewer::of(ctx), filter.unwrap_or_default(), first, after).await.map_err(Into::into))
     }
+}
+
+async fn history(
+    viewer: &Viewer,
+    filter: EventFilter,
+    first: Option<i32>,
+    after: Option<String>,
+) -> Result<EventConnection, Error> {
+    let mut patterns = patterns(&filter.topics.unwrap_or_default())?;
+    if patterns.is_empty() {
+        patterns.push(Pattern::all());
+    }
+    let sequence = filter.from_sequence.map(|sequence| Start::Sequence(sequence.0));
+    let begin = one_start([None, sequence, filter.from_time.map(|time| Start::Time(time.0))])?;
+    let start = after.map(Start::After).or(begin).unwrap_or(Start::Earliest);
+    let caller = viewer.caller()?;
+    let page = viewer.gateway.engine.replay(&caller, patterns, start, connection::first(first)?).await?;
+    let edge = |(event, cursor): (Arc<weir_core::Event>, String)| Edge {
+        cursor: cursor.clone(),
+        node: Event::of(&event, cursor),
+    };
+    let edges: Vec<Edge<Event>> = page.events.into_iter().map(edge).collect();
+    let page_info = PageInfo { end_cursor: Some(page.next_cursor), ..PageInfo::of(&edges, page.has_more) };
+    Ok(EventConnection { edges, page_info, gap: page.gap.as_ref().map(Into::into) })
 }
 
 #[derive(Default)]
@@ -254,12 +268,15 @@ impl EventMutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The event.")] input: EventInput,
-    ) -> Result<Option<Event>> {
-        let viewer = Viewer::of(ctx);
-        viewer.take_publish()?;
-        let event = input.into_event()?;
-        let caller = viewer.caller()?;
-        let published = viewer.gateway.engine.publish(&caller, event.clone()).await?;
-        Ok(Some(Event::published(&event, published)))
+    ) -> Option<Result<Event>> {
+        Some(publish(Viewer::of(ctx), input).await.map_err(Into::into))
     }
+}
+
+async fn publish(viewer: &Viewer, input: EventInput) -> Result<Event, Error> {
+    viewer.take_publish()?;
+    let event = input.into_event()?;
+    let caller = viewer.caller()?;
+    let published = viewer.gateway.engine.publish(&caller, event.clone()).await?;
+    Ok(Event::published(&event, published))
 }

@@ -2,19 +2,19 @@
 
 use super::accept::{Media, preferred};
 use super::answer::Answer;
-use super::page;
+use super::loaders::Loaders;
+use super::plan::Plans;
 use super::request::Params;
 use super::viewer::Viewer;
+use super::{page, stream, ws};
 use crate::error::headers;
 use crate::extract::{read_body, request_id, require_json};
-use crate::middleware::RateHeaders;
 use crate::query::Query;
 use crate::state::Gateway;
-use crate::{credentials, rest};
+use crate::{rest, upgrade};
 use async_graphql::Request as Operation;
 use async_graphql::parser::types::OperationType;
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -25,8 +25,11 @@ use weir_engine::Error;
 pub(crate) async fn post(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let media = preferred(&parts.headers);
+    if media == Media::EventStream {
+        return stream::over_hyper(gateway, parts, Some(body)).await;
+    }
     let outcome = async {
-        let viewer = viewer(&gateway, &parts).await?;
+        let viewer = Viewer::of_request(&gateway, &parts).await?;
         require_json(&parts.headers)?;
         Ok((viewer, Params::from_body(&read_body(body, &gateway).await?)?))
     };
@@ -36,28 +39,26 @@ pub(crate) async fn post(State(gateway): State<Arc<Gateway>>, request: Request) 
     }
 }
 
-/// `GET /graphql`: a query, or the explorer for a browser.
-pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let (parts, _) = request.into_parts();
+/// `GET /graphql`: a query, an event stream, a WebSocket, or the explorer for a browser.
+pub(crate) async fn get(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response {
+    if upgrade::is_wanted(request.headers()) {
+        return ws::over_hyper(gateway, request).await;
+    }
+    let (parts, _) = std::mem::take(&mut request).into_parts();
     let media = preferred(&parts.headers);
-    if media == Media::Page && gateway.settings.graphql.explorer {
-        return page::explorer();
+    match media {
+        Media::Page if gateway.settings.graphql.explorer => return page::explorer(),
+        Media::EventStream => return stream::over_hyper(gateway, parts, None).await,
+        _ => {}
     }
     let outcome = async {
-        let viewer = viewer(&gateway, &parts).await?;
+        let viewer = Viewer::of_request(&gateway, &parts).await?;
         Ok((viewer, Params::from_url(&Query::parse(parts.uri.query()))?))
     };
     match outcome.await {
         Ok((viewer, params)) => run(viewer, params, media, false).await,
         Err(error) => refusal(&error, &request_id(&parts), media),
     }
-}
-
-async fn viewer(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Viewer, Error> {
-    let presented = credentials::from_headers(&parts.headers)?.ok_or_else(credentials::missing)?;
-    let caller = gateway.engine.authenticate(presented).await?;
-    let rate = parts.extensions.get::<RateHeaders>().cloned();
-    Viewer::admit(gateway, request_id(parts), caller, None, rate)
 }
 
 async fn run(viewer: Viewer, params: Params, media: Media, may_change: bool) -> Response {
@@ -84,10 +85,14 @@ async fn run(viewer: Viewer, params: Params, media: Media, may_change: bool) -> 
 
 /// Runs a query or a mutation to its end.
 pub(super) async fn execute(viewer: Viewer, operation: Operation) -> Answer {
-    let request = viewer.request.clone();
-    let schema = viewer.gateway.graphql.clone();
-    let operation = operation.data(viewer);
-    Answer::of(schema.execute(operation).await, &request)
+    let (request, schema) = (viewer.request.clone(), viewer.gateway.graphql.clone());
+    Answer::of(schema.execute(on_behalf_of(viewer, operation)).await, &request)
+}
+
+/// Gives an operation what its resolvers look for.
+pub(super) fn on_behalf_of(viewer: Viewer, operation: Operation) -> Operation {
+    let viewer = Arc::new(viewer);
+    operation.data(Loaders::new(Arc::clone(&viewer))).data(viewer).data(Plans::default())
 }
 
 fn respond(answer: &Answer, media: Media) -> Response {

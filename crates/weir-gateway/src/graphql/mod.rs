@@ -1,45 +1,70 @@
-//! GraphQL: `/graphql` over HTTP.
+//! GraphQL: `/graphql` over HTTP, `graphql-transport-ws` and event streams.
 //!
 //! The executor is async-graphql's. Start reading at `http.rs`, which runs a query from request to answer; a noun's
-//! part of the schema is in a file of its own (`events.rs`, `topics.rs`).
+//! part of the schema is in a file of its own (`events.rs`, `tenants.rs`, …). An `eventStream` is accepted by the executor and
+//! delivered by the hub: `subscription.rs` → `plan.rs` → `shape.rs` → `ws/socket.rs` or `stream.rs`.
 
 mod accept;
 mod answer;
 mod connection;
 mod cost;
 mod document;
+mod enforced;
 mod events;
 mod http;
+mod keys;
 mod limits;
+mod loaders;
 mod page;
+mod plan;
+mod projects;
 mod request;
 mod scalars;
 mod scan;
+mod shape;
+mod stream;
+mod subscription;
+mod tenants;
 mod topics;
+mod usage;
 mod viewer;
+pub(crate) mod ws;
 
 pub(crate) use http::{get, post};
 pub use limits::Limits;
 
-use async_graphql::{EmptySubscription, MergedObject};
+use async_graphql::MergedObject;
 use cost::CostLimit;
+use subscription::SubscriptionRoot;
 
 /// What can be asked for.
 #[derive(MergedObject, Default)]
 #[graphql(name = "Query")]
-pub(crate) struct QueryRoot(events::EventQuery, topics::TopicQuery);
+pub(crate) struct QueryRoot(
+    events::EventQuery,
+    topics::TopicQuery,
+    tenants::TenantQuery,
+    projects::ProjectQuery,
+    keys::KeyQuery,
+    usage::UsageQuery,
+);
 
 /// What can be changed. The fields of one operation are worked on one after the other, in their order.
 #[derive(MergedObject, Default)]
 #[graphql(name = "Mutation")]
-pub(crate) struct MutationRoot(events::EventMutation);
+pub(crate) struct MutationRoot(
+    events::EventMutation,
+    keys::KeyMutation,
+    projects::ProjectMutation,
+    tenants::TenantMutation,
+);
 
 /// The schema and its executor.
-pub(crate) type Schema = async_graphql::Schema<QueryRoot, MutationRoot, EmptySubscription>;
+pub(crate) type Schema = async_graphql::Schema<QueryRoot, MutationRoot, SubscriptionRoot>;
 
 /// The schema, held to limits.
 pub(crate) fn schema(limits: &Limits) -> Schema {
-    let schema = Schema::build(QueryRoot::default(), MutationRoot::default(), EmptySubscription)
+    let schema = Schema::build(QueryRoot::default(), MutationRoot::default(), SubscriptionRoot)
         .extension(CostLimit(limits.cost))
         // They cost a comparison with every known name, and tell what introspection may be off to hide.
         .disable_suggestions();
@@ -54,5 +79,7 @@ pub fn sdl() -> String {
     schema(&Limits::default()).sdl_with_options(options.prefer_single_line_descriptions())
 }
 
+#[cfg(test)]
+mod shape_tests;
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,12 @@ impl Params {
         Self::from_members(crate::extract::json(body)?)
     }
 
+    /// Reads the payload of a message that was parsed already.
+    pub(super) fn from_value(value: Value) -> Result<Self, Error> {
+        let body = serde_json::from_value(value);
+        Self::from_members(body.map_err(|_| invalid("payload", "must be an object with a `query`"))?)
+    }
+
     /// Reads the query of a URL, where the objects are JSON texts.
     pub(super) fn from_url(query: &Query) -> Result<Self, Error> {
         let text = |name: &str| query.first(name).map(|text| Value::from(text.to_owned()));

@@ -132,9 +132,10 @@ fn the_parser_takes_what_the_scan_lets_pass() {
 
 #[tokio::test]
 async fn defaults_of_variables_count_in_directives() {
-    let text = "query($no: Boolean! = false, $yes: Boolean! = true) { __typename @include(if: $no) again: __typename @include(if: $yes) }";
+    let text = "query($no: Boolean! = false, $yes: Boolean! = true) {
+        __schema @include(if: $no) { queryType { name } } again: __schema @include(if: $yes) { queryType { name } } }";
     let (request, _) = prepare(text).expect("in order");
     let answer = schema(&Limits::default()).execute(request).await;
     assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-    assert_eq!(answer.data.into_json().ok(), Some(json!({"again": "Query"})));
+    assert_eq!(answer.data.into_json().ok(), Some(json!({"again": {"queryType": {"name": "Query"}}})));
 }

@@ -3,24 +3,28 @@
 //! Publishes and pings are handled as they come. Everything else runs one at a time in the order of its
 //! arrival, so a subscribe and the unsubscribe after it never change places.
 
+use super::dispatch::Talker;
 use super::frames::{self, ClientFrame, ConnectionLimits, ServerFrame, Voice};
 use crate::error::report;
 use crate::state::Gateway;
+use crate::upgrade::Admitted;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use weir_core::{Code, ConnectionId, RequestId};
-use weir_engine::limits::ConnectionSlot;
-use weir_engine::{Caller, Credentials, Error, Session, SubscribeError};
+use weir_engine::{Credentials, Error, Farewell, Session, SubscribeError};
 use weir_hub::{Closed, Conn, Goodbye, Listener};
 
 /// Bytes of frames of one connection that may be in work: beyond it the socket is not read.
-const ALLOWANCE: usize = 256 << 10;
+pub(crate) const ALLOWANCE: usize = 256 << 10;
 /// The same for all connections of the node together: beyond it each is read one frame at a time.
-const NODE_ALLOWANCE: usize = 128 << 20;
+pub(crate) const NODE_ALLOWANCE: usize = 128 << 20;
 /// What a frame counts beside its bytes.
-const FRAME_OVERHEAD: usize = 256;
+pub(crate) const FRAME_OVERHEAD: usize = 256;
+
+/// How a connection of this protocol ends.
+const FAREWELL: Farewell = Farewell { text: frames::farewell, code: Code::close_code };
 
 pub(super) struct Connection {
     gateway: Arc<Gateway>,
@@ -32,9 +36,6 @@ pub(super) struct Connection {
     in_work: AtomicUsize,
     queue: Mutex<Queue>,
 }
-
-/// Who it is, with its place among the tenant's connections.
-type Admitted = (Arc<Caller>, ConnectionSlot);
 
 #[derive(Default)]
 struct Queue {
@@ -90,7 +91,7 @@ impl Connection {
 
     /// Makes the session and says hello.
     fn authenticated(&self, (caller, slot): Admitted) -> Result<(), Error> {
-        let session = self.gateway.engine.open_session(&caller, slot, self.id, frames::farewell);
+        let session = self.gateway.engine.open_session(&caller, slot, self.id, FAREWELL);
         if self.session.set(Arc::clone(&session)).is_err() {
             session.closed();
             return Err(Error::new(
@@ -142,7 +143,7 @@ impl Connection {
     }
 
     /// Works on one frame; must not wait.
-    pub(super) fn handle(self: Arc<Self>, text: Bytes) {
+    fn handle(self: Arc<Self>, text: Bytes) {
         let cost = text.len() + FRAME_OVERHEAD;
         match ClientFrame::parse(&text) {
             Err(error) => {
@@ -319,6 +320,12 @@ fn token(frame: &ClientFrame<'_>) -> Result<Credentials, Error> {
     let missing =
         || Error::new(Code::Unauthenticated, "The frame needs a `token`: an API key or a client token.");
     text.map(Credentials::bearer).ok_or_else(missing)
+}
+
+impl Talker for Connection {
+    fn hear(self: Arc<Self>, text: Bytes) {
+        self.handle(text);
+    }
 }
 
 impl Listener for Connection {

@@ -1,13 +1,18 @@
 //! From the hub's threads to the runtime: frames are parsed here, off the threads that deliver.
 
-use super::connection::Connection;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use weir_engine::Engine;
 
 /// A frame on its way to be handled. What may wait is bounded by each connection's allowance.
-type Arrived = (Arc<Connection>, Bytes);
+type Arrived = (Arc<dyn Talker>, Bytes);
+
+/// Who works on what a client says.
+pub(crate) trait Talker: Send + Sync {
+    /// Takes one message; must not wait.
+    fn hear(self: Arc<Self>, text: Bytes);
+}
 
 /// One queue and one task per processor; a connection always uses the same, so its frames stay in order.
 pub(crate) struct Dispatchers(Vec<mpsc::UnboundedSender<Arrived>>);
@@ -19,7 +24,7 @@ impl Dispatchers {
             let (sender, mut receiver) = mpsc::unbounded_channel::<Arrived>();
             engine.spawn_vital(async move {
                 while let Some((connection, text)) = receiver.recv().await {
-                    connection.handle(text);
+                    connection.hear(text);
                     // A flood of frames must not keep the other tasks of this thread waiting.
                     tokio::task::coop::consume_budget().await;
                 }
@@ -29,7 +34,7 @@ impl Dispatchers {
         Self(queues.collect())
     }
 
-    pub(super) fn send(&self, lane: usize, connection: Arc<Connection>, text: Bytes) {
+    pub(crate) fn send(&self, lane: usize, connection: Arc<dyn Talker>, text: Bytes) {
         if let Some(queue) = self.0.get(lane % self.0.len().max(1)) {
             let _ = queue.send((connection, text));
         }

@@ -190,11 +190,11 @@ impl ServerFrame<'_> {
 }
 
 /// The last frame of a connection that the engine ends.
-pub(super) fn farewell(reason: &Error) -> Vec<u8> {
-    match (reason.code, reason.retry_after) {
+pub(super) fn farewell(reason: &Error) -> Option<Vec<u8>> {
+    Some(match (reason.code, reason.retry_after) {
         (Code::Draining, Some(after)) => ServerFrame::Reconnect { after_ms: after.as_millis() }.text(),
         _ => error(None, reason, &RequestId::new()),
-    }
+    })
 }
 
 /// The answer to a frame that failed.
