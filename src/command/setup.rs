@@ -1,4 +1,4 @@
-//! `weir migrate`, `weir bootstrap` and `weir keys create`: setting an installation up from a shell.
+//! `weir migrate`, `weir bootstrap` and `weir keys`: setting an installation up from a shell.
 
 use super::{block_on, users};
 use crate::{config, wiring};
@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
-use weir_core::key::{self, KeyHasher, PresentedKey};
+use std::time::Duration;
+use weir_core::key::{self, KeyHash, KeyHasher, PresentedKey};
 use weir_core::{
     Clock, KeyId, PlanName, ProjectId, Role, RootSecret, Scopes, Secret, SigningKeyId, SystemClock, TenantId,
 };
+use weir_engine::admin::MAX_GRACE;
 use weir_store::seal::Sealer;
 use weir_store::{Bootstrap, By, Email, Enforced, NewKey, NewSigningKey, SigningMaterial, Store};
 
@@ -55,6 +57,21 @@ pub enum KeysCommand {
         /// Requests per second; 0 is unlimited.
         #[arg(long, default_value_t = 0)]
         rate_limit: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a new key in the place of an old one, which goes on working for a while; the new one is shown once.
+    Rotate {
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+        /// The key's id.
+        #[arg(long)]
+        key: KeyId,
+        /// Seconds for which the old one goes on working: at most 7 days.
+        #[arg(long, default_value_t = 24 * 3600, value_parser = clap::value_parser!(u64).range(..=MAX_GRACE.as_secs()))]
+        grace_seconds: u64,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -178,7 +195,7 @@ pub async fn make(
     })
 }
 
-/// Makes or revokes a key.
+/// Makes, rotates or revokes a key.
 pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?.config;
     block_on(async {
@@ -198,6 +215,18 @@ pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCod
                     println!("{}", text.expose());
                 }
             }
+            KeysCommand::Rotate { tenant, key, grace_seconds, json } => {
+                let root = wiring::root_secret(&config, &store).await?;
+                let (id, text, hash) = new_secret(&root)?;
+                let grace = Duration::from_secs(grace_seconds);
+                let made = store.keys.rotate(tenant, key, (id, hash), grace, by()).await?;
+                store.enforced(&made.change, config.limits.enforce_wait.std()).await?;
+                if json {
+                    println!("{}", json!({ "key_id": made.value.id, "api_key": text.expose() }));
+                } else {
+                    println!("{}", text.expose());
+                }
+            }
             KeysCommand::Revoke { tenant, key } => {
                 let change = store.keys.revoke(tenant, key, by()).await?.change;
                 let enforced = store.enforced(&change, config.limits.enforce_wait.std()).await?;
@@ -212,18 +241,25 @@ pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCod
 }
 
 fn new_key(root: &RootSecret, wish: &KeyWish<'_>) -> anyhow::Result<(Secret, NewKey)> {
-    let id = KeyId::new();
-    let text = key::generate(id);
-    let presented = PresentedKey::parse(text.expose()).context("a generated key is not of its own form")?;
+    let (id, text, key_hash) = new_secret(root)?;
     let key = NewKey {
         id,
         name: wish.name.to_owned(),
-        key_hash: KeyHasher::new(root).hash(&presented),
+        key_hash,
         scopes: wish.scopes,
         rate_limit_per_sec: wish.rate,
         expires_at: None,
     };
     Ok((text, key))
+}
+
+/// A new key's id, its text, and what is kept of it.
+fn new_secret(root: &RootSecret) -> anyhow::Result<(KeyId, Secret, KeyHash)> {
+    let id = KeyId::new();
+    let text = key::generate(id);
+    let presented = PresentedKey::parse(text.expose()).context("a generated key is not of its own form")?;
+    let hash = KeyHasher::new(root).hash(&presented);
+    Ok((id, text, hash))
 }
 
 /// 43 random letters and digits: 256 bits, and usable as a JWT secret by every library as it is.

@@ -65,6 +65,8 @@ codes! {
     AuthenticationTimeout = "AUTHENTICATION_TIMEOUT", 408, 4408, false;
     /// The credentials do not hold the scope or topic permission that this needs.
     InsufficientScope = "INSUFFICIENT_SCOPE", 403, 4403, false;
+    /// What is asked for is more than the tenant's plan has.
+    LimitAbovePlan = "LIMIT_ABOVE_PLAN", 403, 4403, false;
     /// The tenant is suspended.
     TenantSuspended = "TENANT_SUSPENDED", 403, 4402, false;
     /// Too many requests: wait for Retry-After seconds.

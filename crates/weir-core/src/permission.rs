@@ -53,7 +53,9 @@ permissions! {
     TenantRead = "tenant:read", Some(Scope::AdminRead), [Owner Admin Developer Billing Viewer Operator];
     /// Rename the tenant.
     TenantWrite = "tenant:write", Some(Scope::AdminWrite), [Owner Admin Operator];
-    /// Create tenants, list all of them, change their plan and limits, suspend, resume, delete.
+    /// Delete the tenant, with all that it has.
+    TenantDelete = "tenant:delete", None, [Owner Operator];
+    /// Create tenants, list all of them, change their plan and limits, suspend, resume.
     TenantsManage = "tenants:manage", None, [Operator];
     /// See projects.
     ProjectsRead = "projects:read", Some(Scope::AdminRead), [Owner Admin Developer Billing Viewer Operator];
@@ -185,12 +187,13 @@ mod tests {
         for role in Role::ALL {
             let held = Permissions::of_role(role);
             assert_eq!(held.contains(Permission::OwnersWrite), matches!(role, Role::Owner | Role::Operator));
+            assert_eq!(held.contains(Permission::TenantDelete), matches!(role, Role::Owner | Role::Operator));
             assert_eq!(held.contains(Permission::TenantsManage), role == Role::Operator);
             assert!(!held.while_suspended().contains(Permission::KeysWrite));
         }
         // An API key never decides about owners or money.
         let all = Permissions::of_scopes(Scopes::all());
-        for permission in [Permission::OwnersWrite, Permission::BillingWrite] {
+        for permission in [Permission::OwnersWrite, Permission::BillingWrite, Permission::TenantDelete] {
             assert!(!all.contains(permission));
         }
     }

@@ -16,8 +16,8 @@ use weir_core::Code;
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(events::publish, events::publish_batch, replay::replay, topics::list, tickets::create,
-        tenants::list, tenants::create, tenants::read, tenants::change, tenants::suspend, tenants::resume,
-        projects::list, projects::create, projects::read,
+        tenants::list, tenants::create, tenants::read, tenants::change, tenants::remove, tenants::suspend, tenants::resume,
+        projects::list, projects::create, projects::read, projects::change, projects::remove,
         members::list, members::invite, members::change, members::remove, members::invitations, members::withdraw,
         auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept,
         audit::list, audit::verify, audit::export,

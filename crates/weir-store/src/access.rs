@@ -63,10 +63,16 @@ pub enum AccessChangeKind {
     UserOperator,
     /// A member was disabled, or let in again.
     UserDisabled,
+    /// The tenant was deleted.
+    TenantDeleted,
+    /// A project was deleted.
+    ProjectDeleted,
+    /// Something that only a newer program knows: anything about the tenant may have changed.
+    Unknown,
 }
 
 impl AccessChangeKind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::TenantStatus,
         Self::TenantPlan,
         Self::SpendCap,
@@ -85,6 +91,8 @@ impl AccessChangeKind {
         Self::UserPassword,
         Self::UserOperator,
         Self::UserDisabled,
+        Self::TenantDeleted,
+        Self::ProjectDeleted,
     ];
 
     /// The name, also the action of the audit entry.
@@ -109,11 +117,15 @@ impl AccessChangeKind {
             Self::UserPassword => "user.password",
             Self::UserOperator => "user.operator",
             Self::UserDisabled => "user.disabled",
+            Self::TenantDeleted => "tenant.delete",
+            Self::ProjectDeleted => "project.delete",
+            Self::Unknown => "unknown",
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    /// Never fails: a node that stopped at what a newer one announces would stop everybody it serves.
+    pub(crate) fn parse(text: &str) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).unwrap_or(Self::Unknown)
     }
 }
 

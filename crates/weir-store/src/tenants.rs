@@ -170,6 +170,22 @@ pub trait Tenants: Send + Sync {
         by: By,
     ) -> Reply<'_, Changed<Project>>;
 
+    /// Deletes a tenant with its projects: its keys are revoked, its members and invitations gone, its name is free.
+    /// Nothing finds it any more but its bills and its audit trail.
+    fn delete(&self, tenant: TenantId, by: By) -> Reply<'_, Changed<Tenant>>;
+
+    /// Deletes a project: its keys are revoked, its name is free. Nothing finds it any more.
+    fn delete_project(&self, tenant: TenantId, project: ProjectId, by: By) -> Reply<'_, Changed<Project>>;
+
+    /// Gives a project another name. `Conflict` when the tenant has one of that name.
+    fn rename_project(
+        &self,
+        tenant: TenantId,
+        project: ProjectId,
+        name: String,
+        by: By,
+    ) -> Reply<'_, Project>;
+
     /// Makes a project. `Conflict` when the tenant has one of that name.
     fn create_project(
         &self,

@@ -22,7 +22,7 @@ pub(crate) struct Person {
     pub(crate) id: String,
     email: String,
     pub(crate) access: String,
-    refresh: String,
+    pub(crate) refresh: String,
 }
 
 impl Person {

@@ -1,7 +1,7 @@
 //! API keys: making, rotating, revoking.
 
 use super::permits::{KeysRead, KeysWrite};
-use super::{May, Permit};
+use super::{May, Permit, plan};
 use crate::access::Reach;
 use crate::{Engine, Error};
 use serde_json::json;
@@ -70,10 +70,15 @@ impl Engine {
     ///
     /// # Errors
     /// `INVALID_REQUEST` for no scopes, an end in the past or a bad name; `INSUFFICIENT_SCOPE` for a scope that the
-    /// maker does not hold; `NOT_FOUND` for a project out of reach.
+    /// maker does not hold; `LIMIT_ABOVE_PLAN` for a rate above the tenant's; `NOT_FOUND` for a project out of reach.
     pub async fn create_key(&self, may: &May<KeysWrite>, wish: KeyWish) -> Result<(ApiKey, Secret), Error> {
         self.check_key(may, &wish)?;
         let tenant = self.tenant_of_project(may, wish.project).await?;
+        if wish.rate_limit_per_sec > 0 {
+            let tenant = self.store.tenants.get(tenant).await?;
+            let tenants = tenant.limits.requests_per_second;
+            plan::rate_within(tenant.plan, "rate_limit_per_sec", wish.rate_limit_per_sec, tenants)?;
+        }
         let (id, text, key_hash) = self.new_key()?;
         let new = NewKey {
             id,

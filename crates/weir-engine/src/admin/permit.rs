@@ -32,7 +32,7 @@ macro_rules! permits {
     };
 }
 permits! {
-    TenantRead, TenantWrite, TenantsManage, ProjectsRead, ProjectsWrite, KeysRead, KeysWrite, MembersRead, MembersWrite,
+    TenantRead, TenantWrite, TenantDelete, TenantsManage, ProjectsRead, ProjectsWrite, KeysRead, KeysWrite, MembersRead, MembersWrite,
     OwnersWrite, ConnectionsRead, ConnectionsWrite, SchemasRead, SchemasWrite, AuditRead, BillingRead, BillingWrite,
 }
 

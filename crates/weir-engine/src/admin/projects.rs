@@ -1,10 +1,19 @@
 //! Projects of a tenant.
 
-use super::May;
 use super::permits::{ProjectsRead, ProjectsWrite};
+use super::{May, plan};
 use crate::{Engine, Error};
-use weir_core::{ProjectId, TenantId};
-use weir_store::{After, Page, Project};
+use weir_core::{ProjectId, ProjectLimits, TenantId};
+use weir_store::{AccessChange, After, Changed, Page, Project};
+
+/// What to change about a project; `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectChange {
+    /// Another name.
+    pub name: Option<String>,
+    /// Other limits, in the place of all those before.
+    pub limits: Option<ProjectLimits>,
+}
 
 impl Engine {
     /// The projects of a tenant.
@@ -44,5 +53,52 @@ impl Engine {
     ) -> Result<Project, Error> {
         let tenant = may.tenant(tenant)?;
         Ok(self.store.tenants.create_project(tenant, ProjectId::new(), name, may.by(&*self.clock)).await?)
+    }
+
+    /// Changes a project.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`; `CONFLICT` when the tenant has one of that name; `LIMIT_ABOVE_PLAN` for a limit above the tenant's;
+    /// `INVALID_REQUEST`.
+    pub async fn change_project(
+        &self,
+        may: &May<ProjectsWrite>,
+        id: ProjectId,
+        change: ProjectChange,
+    ) -> Result<(Project, Option<AccessChange>), Error> {
+        let tenant = self.tenant_of_project(may, id).await?;
+        let mut project = self.store.tenants.project(tenant, id).await?;
+        if let Some(limits) = &change.limits {
+            self.check_project_limits(tenant, limits).await?;
+        }
+        if let Some(name) = change.name {
+            project = self.store.tenants.rename_project(tenant, id, name, may.by(&*self.clock)).await?;
+        }
+        let Some(limits) = change.limits else { return Ok((project, None)) };
+        let by = may.by(&*self.clock);
+        let changed = self.store.tenants.set_project_limits(tenant, id, limits, by).await?;
+        Ok((changed.value, Some(changed.change)))
+    }
+
+    async fn check_project_limits(&self, tenant: TenantId, wanted: &ProjectLimits) -> Result<(), Error> {
+        let tenant = self.store.tenants.get(tenant).await?;
+        if let Some(connections) = wanted.connections {
+            plan::within(tenant.plan, "limits.connections", connections, tenant.limits.connections)?;
+        }
+        let (rate, tenants) = (wanted.requests_per_second, tenant.limits.requests_per_second);
+        plan::rate_within(tenant.plan, "limits.requests_per_second", rate.unwrap_or(0), tenants)
+    }
+
+    /// Deletes a project: its keys are revoked, and everything that is open in it ends.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub async fn delete_project(
+        &self,
+        may: &May<ProjectsWrite>,
+        id: ProjectId,
+    ) -> Result<Changed<Project>, Error> {
+        let tenant = self.tenant_of_project(may, id).await?;
+        Ok(self.store.tenants.delete_project(tenant, id, may.by(&*self.clock)).await?)
     }
 }

@@ -1,7 +1,7 @@
 //! Tenants: making, changing, suspending.
 
 use super::May;
-use super::permits::{TenantRead, TenantWrite, TenantsManage};
+use super::permits::{TenantDelete, TenantRead, TenantWrite, TenantsManage};
 use crate::access::Reach;
 use crate::{Engine, Error};
 use weir_core::{PlanName, TenantId};
@@ -130,6 +130,19 @@ impl Engine {
         id: TenantId,
     ) -> Result<Changed<Tenant>, Error> {
         self.set_status(may, id, TenantStatus::Active, None).await
+    }
+
+    /// Deletes a tenant with all that it has: its keys are revoked, its people are let in no more, everything it has open
+    /// ends. What it used is still billed, and its audit trail stays.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
+    pub async fn delete_tenant(
+        &self,
+        may: &May<TenantDelete>,
+        id: TenantId,
+    ) -> Result<Changed<Tenant>, Error> {
+        Ok(self.store.tenants.delete(may.tenant(id)?, may.by(&*self.clock)).await?)
     }
 
     async fn set_status(

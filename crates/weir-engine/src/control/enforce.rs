@@ -12,8 +12,9 @@ use weir_store::{AccessChange, AccessChangeKind, Closing};
 /// Sessions judged before other tasks of the thread get their turn.
 const AT_ONCE: usize = 256;
 
-/// Changes of limits.
-const LIMITS: [AccessChangeKind; 2] = [AccessChangeKind::TenantPlan, AccessChangeKind::ProjectLimits];
+/// Changes of limits, or perhaps of limits.
+const LIMITS: [AccessChangeKind; 3] =
+    [AccessChangeKind::TenantPlan, AccessChangeKind::ProjectLimits, AccessChangeKind::Unknown];
 
 /// What became of the changes that were enforced so far.
 #[derive(Default)]

@@ -141,8 +141,10 @@ impl Loaded {
 
     /// Takes note of a change, without waiting for anything.
     pub(crate) fn note(&self, change: &AccessChange) {
-        if !matches!(change.kind, AccessChangeKind::SchemaSet | AccessChangeKind::SchemaRemoved) {
-            return;
+        match change.kind {
+            AccessChangeKind::SchemaSet | AccessChangeKind::SchemaRemoved => {}
+            AccessChangeKind::Unknown => return self.note_all(),
+            _ => return,
         }
         let Ok(project) = change.subject.parse::<ProjectId>() else { return };
         if let Some(cell) = self.cells.get(&project) {

@@ -119,6 +119,18 @@ pub async fn a_reader_of_changes_misses_none(place: &Place) {
 }
 
 /// Every kind of change to the same tenant at once: they queue, and none gives up.
+/// While nodes are updated one by one, an older one reads what a newer one writes.
+pub async fn what_only_a_newer_program_announces_is_passed_on(place: &Place) {
+    let store = place.open().await;
+    let made = set_up(&store, "acme").await;
+    let tenant = made.access.tenant.id;
+    store.tenants.set_status(tenant, TenantStatus::Active, None, by(1)).await.expect("changes");
+    place.execute("UPDATE access_changes SET kind = 'tenant.teleport'").await;
+    let changes = store.directory.access_changes_after(0, 9).await.expect("reads");
+    let kinds: Vec<_> = changes.iter().map(|change| (change.tenant_id, change.kind)).collect();
+    assert_eq!(kinds, [(tenant, AccessChangeKind::Unknown)]);
+}
+
 pub async fn mixed_changes_do_not_deadlock(place: &Place) {
     let nodes = [place.open().await, place.open().await];
     let made = set_up(&nodes[0], "acme").await;
@@ -128,7 +140,7 @@ pub async fn mixed_changes_do_not_deadlock(place: &Place) {
         async move {
             for round in 0..8 {
                 let name = format!("project {round}");
-                match (n + round) % 5 {
+                match (n + round) % 7 {
                     0 => drop(
                         store
                             .tenants
@@ -141,6 +153,19 @@ pub async fn mixed_changes_do_not_deadlock(place: &Place) {
                     3 => drop(
                         store.directory.bootstrap(wanted("acme", &name), by(1)).await.expect("bootstrap"),
                     ),
+                    4 => {
+                        let new = (KeyId::new(), [0; 32]);
+                        let created = store.keys.create(tenant, project, new_key(), by(1)).await;
+                        let old = created.expect("create").id;
+                        let rotated = store.keys.rotate(tenant, old, new, Duration::ZERO, by(1)).await;
+                        drop(rotated.expect("rotate"));
+                    }
+                    5 => {
+                        let (id, name) = (ProjectId::new(), format!("short-lived {n} {round}"));
+                        store.tenants.create_project(tenant, id, name, by(1)).await.expect("create_project");
+                        store.keys.create(tenant, id, new_key(), by(1)).await.expect("create");
+                        store.tenants.delete_project(tenant, id, by(1)).await.expect("delete_project");
+                    }
                     _ => {
                         let id = ProjectId::new();
                         match store.tenants.create_project(tenant, id, name, by(1)).await {

@@ -1,8 +1,8 @@
 use super::place::Place;
-use super::{at, by, new_tenant, set_up};
-use crate::{After, DEFAULT_STREAM, Overrides, StoreError, TenantStatus};
+use super::{at, by, new_key, new_tenant, set_up};
+use crate::{AccessChangeKind, After, DEFAULT_STREAM, Overrides, StoreError, TenantStatus};
 use serde_json::json;
-use weir_core::{Limits, PlanName, ProjectId, TenantId};
+use weir_core::{Limits, PlanName, ProjectId, ProjectLimits, TenantId};
 
 pub async fn are_made_found_and_listed(place: &Place) {
     let store = place.open().await;
@@ -58,6 +58,67 @@ pub async fn limits_are_the_plans_with_overrides_on_top(place: &Place) {
     }
     let missing = store.tenants.set_plan(TenantId::new(), PlanName::Free, Overrides::default(), by(2)).await;
     assert!(matches!(missing, Err(StoreError::NotFound("tenant"))));
+}
+
+pub async fn a_deleted_project_is_found_by_nobody(place: &Place) {
+    let store = place.open().await;
+    let made = set_up(&store, "acme").await;
+    let (tenant, project, key) = (made.access.tenant.id, made.access.project.id, made.key.id);
+    let deleted = store.tenants.delete_project(tenant, project, by(5)).await.expect("deletes");
+    assert_eq!((deleted.value.name.as_str(), deleted.value.id), (made.access.project.name.as_str(), project));
+    assert_eq!(
+        (deleted.change.kind, &deleted.change.subject),
+        (AccessChangeKind::ProjectDeleted, &project.to_string())
+    );
+    let gone = |error: StoreError| assert!(matches!(error, StoreError::NotFound("project")), "{error:?}");
+    gone(store.tenants.project(tenant, project).await.expect_err("read"));
+    gone(store.tenants.delete_project(tenant, project, by(6)).await.expect_err("deleted"));
+    gone(store.tenants.rename_project(tenant, project, "x".into(), by(6)).await.expect_err("renamed"));
+    let limits = ProjectLimits::default();
+    gone(store.tenants.set_project_limits(tenant, project, limits, by(6)).await.expect_err("limited"));
+    gone(store.keys.create(tenant, project, new_key(), by(6)).await.expect_err("given a key"));
+    assert!(store.directory.key(key).await.expect("reads").is_none());
+    assert!(store.directory.signing_key(made.signing_key.id).await.expect("reads").is_none());
+    assert!(store.directory.access(tenant, project).await.expect("reads").is_none());
+    assert!(store.directory.project(project).await.expect("reads").is_none());
+    assert!(store.tenants.projects(tenant, After::first(9)).await.expect("lists").items.is_empty());
+    let revoked = store.keys.get(tenant, key).await.expect("its tenant may still look").revoked_at;
+    assert_eq!(revoked, Some(by(5).at));
+
+    // Its name is free, and what is made under it is another project.
+    let name = made.access.project.name;
+    let again = store.tenants.create_project(tenant, ProjectId::new(), name, by(7)).await.expect("creates");
+    store.keys.create(tenant, again.id, new_key(), by(8)).await.expect("creates");
+    let taken = store.tenants.create_project(tenant, ProjectId::new(), "side".into(), by(9)).await;
+    let renamed = store.tenants.rename_project(tenant, taken.expect("creates").id, again.name, by(9)).await;
+    assert!(matches!(renamed, Err(StoreError::Conflict(_))), "{renamed:?}");
+}
+
+pub async fn a_deleted_tenant_is_found_by_nobody(place: &Place) {
+    let store = place.open().await;
+    let (made, other) = (set_up(&store, "acme").await, set_up(&store, "bolt").await);
+    let (tenant, project) = (made.access.tenant.id, made.access.project.id);
+    let deleted = store.tenants.delete(tenant, by(5)).await.expect("deletes");
+    assert_eq!((deleted.value.name.as_str(), deleted.change.kind), ("acme", AccessChangeKind::TenantDeleted));
+    let gone = |error: StoreError| assert!(matches!(error, StoreError::NotFound(_)), "{error:?}");
+    gone(store.tenants.get(tenant).await.expect_err("read"));
+    gone(store.tenants.delete(tenant, by(6)).await.expect_err("deleted"));
+    gone(store.tenants.rename(tenant, "x".into(), by(6)).await.expect_err("renamed"));
+    let resumed = store.tenants.set_status(tenant, TenantStatus::Active, None, by(6)).await;
+    gone(resumed.expect_err("resumed"));
+    let new = store.tenants.create_project(tenant, ProjectId::new(), "x".into(), by(6)).await;
+    gone(new.expect_err("given a project"));
+    gone(store.keys.create(tenant, project, new_key(), by(6)).await.expect_err("given a key"));
+    assert!(store.directory.key(made.key.id).await.expect("reads").is_none());
+    assert!(store.directory.access(tenant, project).await.expect("reads").is_none());
+    assert!(store.directory.tenant_by_name("acme".into()).await.expect("reads").is_none());
+    let left = store.directory.tenants(After::first(9)).await.expect("lists");
+    assert_eq!(left.items.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [other.access.tenant.id]);
+    let verified = store.audit.verify(Some(tenant)).await.expect("its trail stays");
+    assert!(matches!(verified, crate::audit::Verification::Intact { .. }), "{verified:?}");
+    // Nothing of the other one's is touched, and the name is free.
+    assert!(store.directory.key(other.key.id).await.expect("reads").is_some());
+    assert_ne!(set_up(&store, "acme").await.access.tenant.id, tenant);
 }
 
 pub async fn projects_belong_to_one_tenant(place: &Place) {

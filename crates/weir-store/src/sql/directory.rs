@@ -22,7 +22,7 @@ const KEY: &str = concat!(
     " FROM api_keys k
       JOIN projects p ON p.tenant_id = k.tenant_id AND p.id = k.project_id
       JOIN tenants t ON t.id = k.tenant_id
-      WHERE k.id = $1"
+      WHERE k.id = $1 AND p.deleted_at IS NULL AND t.deleted_at IS NULL"
 );
 
 const SIGNING_KEY: &str = concat!(
@@ -35,7 +35,7 @@ const SIGNING_KEY: &str = concat!(
     " FROM signing_keys s
       JOIN projects p ON p.tenant_id = s.tenant_id AND p.id = s.project_id
       JOIN tenants t ON t.id = s.tenant_id
-      WHERE s.id = $1"
+      WHERE s.id = $1 AND p.deleted_at IS NULL AND t.deleted_at IS NULL"
 );
 
 const KEY_SETS: &str = concat!(
@@ -48,7 +48,9 @@ const KEY_SETS: &str = concat!(
     " FROM signing_keys s
       JOIN projects p ON p.tenant_id = s.tenant_id AND p.id = s.project_id
       JOIN tenants t ON t.id = s.tenant_id
-      WHERE p.id = $1 AND s.kind IN ('jwks', 'jwks_url') AND s.revoked_at IS NULL ORDER BY s.id LIMIT $2"
+      WHERE p.id = $1 AND s.kind IN ('jwks', 'jwks_url') AND s.revoked_at IS NULL
+        AND p.deleted_at IS NULL AND t.deleted_at IS NULL
+      ORDER BY s.id LIMIT $2"
 );
 
 const ACCESS: &str = concat!(
@@ -57,7 +59,7 @@ const ACCESS: &str = concat!(
     ", ",
     tenant_columns!("t."),
     " FROM projects p JOIN tenants t ON t.id = p.tenant_id
-      WHERE p.tenant_id = $1 AND p.id = $2"
+      WHERE p.tenant_id = $1 AND p.id = $2 AND p.deleted_at IS NULL AND t.deleted_at IS NULL"
 );
 
 fn access_of(row: &Row) -> Result<Access, StoreError> {
@@ -130,7 +132,8 @@ impl Directory for Sql {
     }
 
     fn project(&self, project: ProjectId) -> Reply<'_, Option<Project>> {
-        const FIND: &str = concat!("SELECT ", project_columns!(""), " FROM projects WHERE id = $1");
+        const FIND: &str =
+            concat!("SELECT ", project_columns!(""), " FROM projects WHERE id = $1 AND deleted_at IS NULL");
         self.call(async move {
             let row = self.database.fetch_optional(Scope::Operator, FIND, args![project]).await?;
             row.as_ref().map(tenants::project).transpose()
@@ -138,8 +141,11 @@ impl Directory for Sql {
     }
 
     fn tenants(&self, page: After<TenantId>) -> Reply<'_, Page<Tenant>> {
-        const LIST: &str =
-            concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id > $1 ORDER BY id LIMIT $2");
+        const LIST: &str = concat!(
+            "SELECT ",
+            tenant_columns!(""),
+            " FROM tenants WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"
+        );
         self.call(async move {
             let after = page.after.map_or(Uuid::nil(), TenantId::uuid);
             let rows =

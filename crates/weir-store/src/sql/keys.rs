@@ -98,6 +98,7 @@ impl Keys for Sql {
     fn create(&self, tenant: TenantId, project: ProjectId, new: NewKey, by: By) -> Reply<'_, ApiKey> {
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
+            tx.hold_project(tenant, project).await?;
             let key = tx.insert_key(tenant, project, new, &by).await?;
             tx.commit().await?;
             Ok(key)
@@ -217,6 +218,7 @@ impl Keys for Sql {
     ) -> Reply<'_, Changed<SigningKey>> {
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
+            tx.hold_project(tenant, project).await?;
             let (id, details) = (new.id, signing::details(project, &new));
             let value = tx.insert_signing_key(tenant, project, new, &by).await?;
             let kind = AccessChangeKind::SigningKeyCreated;

@@ -59,13 +59,7 @@ impl Tx {
     }
 
     async fn lock_members(&mut self, tenant: TenantId) -> Result<(), StoreError> {
-        self.fetch(
-            "tenant",
-            "UPDATE tenants SET access_version = access_version WHERE id = $1 RETURNING id",
-            args![tenant],
-        )
-        .await
-        .map(drop)
+        self.hold_tenant(tenant).await
     }
 
     /// Refuses to go on when nobody but `user` is an owner who can sign in.

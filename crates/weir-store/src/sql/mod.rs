@@ -12,6 +12,7 @@ mod billing;
 mod columns;
 mod connect;
 mod database;
+mod deletion;
 mod directory;
 mod idempotency;
 mod inquiries;

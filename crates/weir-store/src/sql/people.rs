@@ -137,7 +137,7 @@ const STANDING: &str = concat!(
     ", m.role AS m_role, ",
     tenant_columns!("t."),
     " FROM users u LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = $2
-      LEFT JOIN tenants t ON t.id = m.tenant_id
+      LEFT JOIN tenants t ON t.id = m.tenant_id AND t.deleted_at IS NULL
       WHERE u.id = $1"
 );
 
@@ -200,7 +200,8 @@ impl People for Sql {
 
     fn memberships(&self, id: UserId) -> Reply<'_, Vec<Membership>> {
         const LIST: &str = "SELECT m.tenant_id, t.name, m.role FROM memberships m
-             JOIN tenants t ON t.id = m.tenant_id WHERE m.user_id = $1 ORDER BY m.tenant_id LIMIT $2";
+             JOIN tenants t ON t.id = m.tenant_id
+             WHERE m.user_id = $1 AND t.deleted_at IS NULL ORDER BY m.tenant_id LIMIT $2";
         self.call(async move {
             let args = args![id, i64::from(MAX_PAGE)];
             let rows = self.database.fetch_all(Scope::Operator, LIST, args).await?;

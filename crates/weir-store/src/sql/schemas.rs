@@ -49,13 +49,7 @@ struct Head {
 impl Tx {
     /// Changes to the schemas of a project queue here: its row is locked until the commit.
     async fn lock_schemas(&mut self, tenant: TenantId, project: ProjectId) -> Result<(), StoreError> {
-        self.fetch(
-            "project",
-            "UPDATE projects SET created_at = created_at WHERE tenant_id = $1 AND id = $2 RETURNING id",
-            args![tenant, project],
-        )
-        .await
-        .map(drop)
+        self.hold_project(tenant, project).await
     }
 
     async fn schema_head(

@@ -130,7 +130,11 @@ impl Tenants for Sql {
                 .database
                 .fetch_optional(
                     id,
-                    concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id = $1"),
+                    concat!(
+                        "SELECT ",
+                        tenant_columns!(""),
+                        " FROM tenants WHERE id = $1 AND deleted_at IS NULL"
+                    ),
                     args![id],
                 )
                 .await?;
@@ -145,7 +149,10 @@ impl Tenants for Sql {
             let row = tx
                 .fetch(
                     "tenant",
-                    concat!("UPDATE tenants SET name = $2 WHERE id = $1 RETURNING ", tenant_columns!("")),
+                    concat!(
+                        "UPDATE tenants SET name = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ",
+                        tenant_columns!("")
+                    ),
                     args![id, name.clone()],
                 )
                 .await
@@ -174,7 +181,8 @@ impl Tenants for Sql {
                 .fetch(
                     "tenant",
                     concat!(
-                        "UPDATE tenants SET status = $2, status_reason = $3 WHERE id = $1 RETURNING ",
+                        "UPDATE tenants SET status = $2, status_reason = $3
+                         WHERE id = $1 AND deleted_at IS NULL RETURNING ",
                         tenant_columns!("")
                     ),
                     args![id, status, reason.clone()],
@@ -206,7 +214,8 @@ impl Tenants for Sql {
                 .fetch(
                     "tenant",
                     concat!(
-                        "UPDATE tenants SET plan = $2, overrides = $3 WHERE id = $1 RETURNING ",
+                        "UPDATE tenants SET plan = $2, overrides = $3
+                         WHERE id = $1 AND deleted_at IS NULL RETURNING ",
                         tenant_columns!("")
                     ),
                     args![id, plan, overrides],
@@ -227,7 +236,10 @@ impl Tenants for Sql {
             let row = tx
                 .fetch(
                     "tenant",
-                    concat!("UPDATE tenants SET stream = $2 WHERE id = $1 RETURNING ", tenant_columns!("")),
+                    concat!(
+                        "UPDATE tenants SET stream = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ",
+                        tenant_columns!("")
+                    ),
                     args![id, stream.clone()],
                 )
                 .await?;
@@ -249,7 +261,8 @@ impl Tenants for Sql {
                 .fetch(
                     "project",
                     concat!(
-                        "UPDATE projects SET limits = $3 WHERE tenant_id = $1 AND id = $2 RETURNING ",
+                        "UPDATE projects SET limits = $3
+                         WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING ",
                         project_columns!("")
                     ),
                     args![tenant, id, limits],
@@ -266,6 +279,8 @@ impl Tenants for Sql {
     fn create_project(&self, tenant: TenantId, id: ProjectId, name: String, by: By) -> Reply<'_, Project> {
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
+            let open = "SELECT id FROM tenants WHERE id = $1 AND deleted_at IS NULL";
+            tx.fetch("tenant", open, args![tenant]).await?;
             let project = tx.project_named(tenant, id, name, &by).await?;
             if project.id != id {
                 return Err(StoreError::Conflict(format!(
@@ -278,6 +293,45 @@ impl Tenants for Sql {
         })
     }
 
+    fn rename_project(&self, tenant: TenantId, id: ProjectId, name: String, by: By) -> Reply<'_, Project> {
+        const RENAME: &str = concat!(
+            "UPDATE projects SET name = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING ",
+            project_columns!("")
+        );
+        self.call(async move {
+            check_name("project", &name)?;
+            let mut tx = self.database.begin(tenant).await?;
+            let renamed = tx.fetch("project", RENAME, args![tenant, id, name.clone()]).await;
+            let row = renamed.map_err(|error| match error {
+                StoreError::Conflict(_) => {
+                    StoreError::Conflict(format!("the tenant has a project named `{name}` already"))
+                }
+                other => other,
+            })?;
+            tx.record(tenant, "project.rename", id, json!({ "name": name }), &by).await?;
+            tx.commit().await?;
+            project(&row)
+        })
+    }
+
+    fn delete(&self, id: TenantId, by: By) -> Reply<'_, Changed<Tenant>> {
+        self.call(async move {
+            let mut tx = self.database.begin(id).await?;
+            let deleted = tx.delete_tenant(id, &by).await?;
+            tx.commit().await?;
+            Ok(deleted)
+        })
+    }
+
+    fn delete_project(&self, tenant: TenantId, id: ProjectId, by: By) -> Reply<'_, Changed<Project>> {
+        self.call(async move {
+            let mut tx = self.database.begin(tenant).await?;
+            let deleted = tx.delete_project(tenant, id, &by).await?;
+            tx.commit().await?;
+            Ok(deleted)
+        })
+    }
+
     fn project(&self, tenant: TenantId, id: ProjectId) -> Reply<'_, Project> {
         self.call(async move {
             let row = self
@@ -287,7 +341,7 @@ impl Tenants for Sql {
                     concat!(
                         "SELECT ",
                         project_columns!(""),
-                        " FROM projects WHERE tenant_id = $1 AND id = $2"
+                        " FROM projects WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
                     ),
                     args![tenant, id],
                 )
@@ -306,7 +360,7 @@ impl Tenants for Sql {
                     concat!(
                         "SELECT ",
                         project_columns!(""),
-                        " FROM projects WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+                        " FROM projects WHERE tenant_id = $1 AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"
                     ),
                     args![tenant, after, page.fetch_limit()],
                 )

@@ -123,7 +123,7 @@ mapped! {
     PlanName as String: |plan| plan.as_str().into(), |text| text.parse().ok();
     Scopes as String: |scopes| scopes.to_string(), |text| text.parse().ok();
     TenantStatus as String: |status| status.as_str().into(), |text| TenantStatus::parse(&text);
-    AccessChangeKind as String: |kind| kind.as_str().into(), |text| AccessChangeKind::parse(&text);
+    AccessChangeKind as String: |kind| kind.as_str().into(), |text| Some(AccessChangeKind::parse(&text));
     SigningAlgorithm as String: |algorithm| algorithm.as_str().into(), |text| SigningAlgorithm::parse(&text);
     ProjectLimits as String: |limits| serde_json::json!(limits).to_string(), |text| serde_json::from_str(&text).ok();
     TopicTemplates as String: |templates| serde_json::json!(templates).to_string(), |text| serde_json::from_str(&text).ok();

@@ -90,7 +90,7 @@ impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Arc<Gateway>> for Id<T
 pub(crate) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/tenants", get(tenants::list).post(tenants::create))
-        .route("/tenants/{id}", get(tenants::read).patch(tenants::change))
+        .route("/tenants/{id}", get(tenants::read).patch(tenants::change).delete(tenants::remove))
         .route("/tenants/{id}/suspend", post(tenants::suspend))
         .route("/tenants/{id}/resume", post(tenants::resume))
         .route("/tenants/{id}/projects", get(projects::list).post(projects::create))
@@ -98,7 +98,7 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/tenants/{id}/members/{user}", patch(members::change).merge(delete(members::remove)))
         .route("/tenants/{id}/invitations", get(members::invitations))
         .route("/tenants/{id}/invitations/{invitation}", delete(members::withdraw))
-        .route("/projects/{id}", get(projects::read))
+        .route("/projects/{id}", get(projects::read).patch(projects::change).delete(projects::remove))
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/audit/export", get(audit::export))

@@ -5,6 +5,7 @@ use super::{Admin, Id};
 use crate::error::{ErrorBody, Failure};
 use crate::extract::RawBody;
 use crate::query::Query;
+use crate::rest::Enforced;
 use crate::state::Gateway;
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -12,8 +13,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
-use weir_core::{ProjectId, TenantId, Timestamp};
+use weir_core::{ProjectId, ProjectLimits, TenantId, Timestamp};
 use weir_engine::Project;
+use weir_engine::admin::ProjectChange;
 use weir_engine::admin::permits::{ProjectsRead, ProjectsWrite};
 
 /// A project.
@@ -27,6 +29,9 @@ pub(crate) struct ProjectBody {
     tenant_id: TenantId,
     /// Its name.
     name: String,
+    /// Its own limits, narrower than its tenant's: `connections`, and `requests_per_second` on each node.
+    #[schema(value_type = Object)]
+    limits: ProjectLimits,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -38,6 +43,7 @@ impl From<Project> for ProjectBody {
             id: project.id,
             tenant_id: project.tenant_id,
             name: project.name,
+            limits: project.limits,
             created_at: project.created_at,
         }
     }
@@ -49,6 +55,41 @@ impl From<Project> for ProjectBody {
 pub(crate) struct CreateProject {
     /// 1 to 128 characters, unique in the tenant.
     name: String,
+}
+
+/// What to change about a project.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeProject {
+    /// Another name.
+    name: Option<String>,
+    /// Limits of its own, in the place of all such before: `connections`, `requests_per_second`. None above the tenant's.
+    #[schema(value_type = Option<Object>)]
+    limits: Option<ProjectLimits>,
+}
+
+/// A project after a change, and where the change holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChangedProject {
+    #[serde(flatten)]
+    project: ProjectBody,
+    /// Where it holds already; absent when nothing had to be enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enforced: Option<Enforced>,
+}
+
+/// A project that is no more.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeletedProject {
+    /// Its id.
+    #[schema(value_type = String)]
+    id: ProjectId,
+    /// The name that it had.
+    name: String,
+    /// True.
+    deleted: bool,
+    /// Where it holds already.
+    enforced: Enforced,
 }
 
 /// List the projects of a tenant.
@@ -100,4 +141,45 @@ pub(crate) async fn read(
 ) -> Result<Json<ProjectBody>, Failure> {
     let project = gateway.engine.project(&admin.0, id).await.map_err(|error| admin.fail(error))?;
     Ok(Json(project.into()))
+}
+
+/// Change a project.
+///
+/// Limits hold on live connections at once. A project is limited by its tenant's limits in any case: its own only narrow
+/// them.
+#[utoipa::path(patch, path = "/v1/admin/projects/{id}", tag = "admin", extensions(("x-permission" = json!("projects:write"))),
+    params(("id" = String, Path, description = "The project")), request_body = ChangeProject,
+    responses((status = 200, body = ChangedProject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn change(
+    State(gateway): State<Arc<Gateway>>,
+    admin: Admin<ProjectsWrite>,
+    Id(id): Id<ProjectId>,
+    body: RawBody,
+) -> Result<Json<ChangedProject>, Failure> {
+    let ChangeProject { name, limits } = admin.read(&body)?;
+    let changed = gateway.engine.change_project(&admin.0, id, ProjectChange { name, limits }).await;
+    let (project, change) = changed.map_err(|error| admin.fail(error))?;
+    let enforced = match change {
+        Some(change) => Some(gateway.engine.enforced(&change).await.into()),
+        None => None,
+    };
+    Ok(Json(ChangedProject { project: project.into(), enforced }))
+}
+
+/// Delete a project.
+///
+/// Its keys are revoked and whatever is open in it on any node ends. There is no way back.
+#[utoipa::path(delete, path = "/v1/admin/projects/{id}", tag = "admin", extensions(("x-permission" = json!("projects:write"))),
+    params(("id" = String, Path, description = "The project")),
+    responses((status = 200, body = DeletedProject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn remove(
+    State(gateway): State<Arc<Gateway>>,
+    admin: Admin<ProjectsWrite>,
+    Id(id): Id<ProjectId>,
+) -> Result<Json<DeletedProject>, Failure> {
+    let changed = gateway.engine.delete_project(&admin.0, id).await.map_err(|error| admin.fail(error))?;
+    let enforced = gateway.engine.enforced(&changed.change).await.into();
+    Ok(Json(DeletedProject { id, name: changed.value.name, deleted: true, enforced }))
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use weir_core::{PlanName, TenantId, Timestamp};
-use weir_engine::admin::permits::{TenantRead, TenantWrite, TenantsManage};
+use weir_engine::admin::permits::{TenantDelete, TenantRead, TenantWrite, TenantsManage};
 use weir_engine::admin::{TenantChange, TenantWish};
 use weir_engine::{Overrides, Tenant};
 
@@ -188,6 +188,38 @@ pub(crate) async fn change(
         None => None,
     };
     Ok(Json(ChangedTenant { tenant: tenant.into(), enforced }))
+}
+
+/// A tenant that is no more.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeletedTenant {
+    /// Its id.
+    #[schema(value_type = String)]
+    id: TenantId,
+    /// The name that it had.
+    name: String,
+    /// True.
+    deleted: bool,
+    /// Where it holds already.
+    enforced: Enforced,
+}
+
+/// Delete a tenant.
+///
+/// With its projects, keys, members and invitations: whatever it has open on any node ends, and its people are let in
+/// no more. What it used is still billed, and its audit trail stays. There is no way back.
+#[utoipa::path(delete, path = "/v1/admin/tenants/{id}", tag = "admin", extensions(("x-permission" = json!("tenant:delete"))),
+    params(("id" = String, Path, description = "The tenant")),
+    responses((status = 200, body = DeletedTenant), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn remove(
+    State(gateway): State<Arc<Gateway>>,
+    admin: Admin<TenantDelete>,
+    Id(id): Id<TenantId>,
+) -> Result<Json<DeletedTenant>, Failure> {
+    let changed = gateway.engine.delete_tenant(&admin.0, id).await.map_err(|error| admin.fail(error))?;
+    let enforced = gateway.engine.enforced(&changed.change).await.into();
+    Ok(Json(DeletedTenant { id, name: changed.value.name, deleted: true, enforced }))
 }
 
 /// Suspend a tenant.
