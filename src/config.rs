@@ -50,6 +50,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// GraphQL.
     pub graphql: Graphql,
+    /// `[billing]`
+    pub billing: Billing,
     /// Logs.
     pub telemetry: Telemetry,
     /// The built-in pages.
@@ -72,6 +74,7 @@ impl Default for Config {
             auth: Auth::default(),
             outbound: Outbound::default(),
             graphql: Graphql::default(),
+            billing: Billing::default(),
             telemetry: Telemetry::default(),
             console: Console::default(),
         }
@@ -379,6 +382,22 @@ impl Default for Auth {
             attempts_per_address: 60,
             address_header: None,
         }
+    }
+}
+
+/// `[billing]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Billing {
+    /// How long the log ranges and batches behind a number of usage are kept.
+    pub explain_for: Duration,
+    /// Whether closed hours are counted again in the event log.
+    pub recount: bool,
+}
+
+impl Default for Billing {
+    fn default() -> Self {
+        Self { explain_for: Duration::seconds(35 * 24 * 3600), recount: true }
     }
 }
 

@@ -165,6 +165,10 @@ fn engine_settings(config: &Config) -> weir_engine::Settings {
         },
         ticket_lifetime: limits.ticket_lifetime.std(),
         hub_queue_bytes: config.hub.queue_bytes.size(),
+        meter: weir_engine::billing::MeterSettings {
+            explain_for: config.billing.explain_for.std(),
+            recount: config.billing.recount,
+        },
         people: people_settings(&config.auth),
     }
 }

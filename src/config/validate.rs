@@ -58,6 +58,7 @@ impl Config {
         if let Err(error) = self.outbound.allow_networks.parse::<weir_outbound::Networks>() {
             check.problem("outbound.allow_networks", error);
         }
+        check.duration("billing.explain_for", self.billing.explain_for, "1d", "400d");
         let outbound = &self.outbound;
         check.duration("outbound.key_set_interval", outbound.key_set_interval, "1s", "1h");
         check.duration("outbound.key_set_refresh", outbound.key_set_refresh, "1s", "24h");

@@ -1,6 +1,6 @@
 //! Time as Weir uses it: microseconds since 1970 in UTC, and a clock that tests can turn.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -36,6 +36,20 @@ impl Timestamp {
     pub const fn hour(self) -> Self {
         const HOUR: i64 = 3_600_000_000;
         Self(self.0.div_euclid(HOUR).saturating_mul(HOUR))
+    }
+
+    /// The start of the day that holds this time, in UTC.
+    #[must_use]
+    pub const fn day(self) -> Self {
+        const DAY: i64 = 24 * 3_600_000_000;
+        Self(self.0.div_euclid(DAY).saturating_mul(DAY))
+    }
+
+    /// The start of the calendar month that holds this time, in UTC.
+    #[must_use]
+    pub fn month(self) -> Self {
+        let day = DateTime::<Utc>::from(self).day0();
+        self.day().minus(Duration::from_secs(u64::from(day) * 24 * 3600))
     }
 
     /// From whole seconds since 1970, saturating at the ends of the representable range.

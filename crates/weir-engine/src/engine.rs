@@ -1,6 +1,8 @@
 //! The engine: what the gateway talks to. Holds the parts together and starts the background work.
 
 use crate::access::{Access, KeySetTimes};
+use crate::billing::meter::Metering;
+use crate::billing::{MeterSettings, MeterState};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
 use crate::people::{self, People};
 use crate::projects::Projects;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub ticket_lifetime: Duration,
     /// The pump waits while a shard has more than this queued, in bytes.
     pub hub_queue_bytes: usize,
+    /// How usage is kept.
+    pub meter: MeterSettings,
     /// Signing in.
     pub people: people::Settings,
 }
@@ -96,6 +100,7 @@ impl Default for Settings {
             },
             ticket_lifetime: Duration::from_secs(30),
             hub_queue_bytes: 64 << 20,
+            meter: MeterSettings::default(),
             people: people::Settings::default(),
         }
     }
@@ -116,6 +121,7 @@ pub struct Engine {
     pub(crate) connections: Connections,
     admission: Gcra,
     pub(crate) store: Store,
+    pub(crate) metering: Arc<Metering>,
     /// Seals the answers that are kept under idempotency keys.
     pub(crate) answers: Sealer,
     tasks: TaskTracker,
@@ -160,8 +166,14 @@ impl Engine {
         let access = Access::load(store.clone(), &root, Arc::clone(&clock), outbound, &settings).await?;
         let (cursors, node) = (CursorKey::new(&root), NodeId::new());
         let answers = Sealer::of_answers(&root)?;
+        let meter = Metering::new(store.clone(), Arc::clone(&log), node, settings.meter.clone());
+        let metering = Arc::new(meter.await?);
+        let meters = Arc::clone(&metering);
+        let projects =
+            Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes, meters);
         let engine = Arc::new(Self {
-            projects: Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes),
+            projects,
+            metering,
             people: People::new(settings.people.clone()).await?,
             cursors,
             replays: Permits::new(settings.concurrent_replays),
@@ -188,6 +200,9 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine).watch_access());
         engine.spawn_vital(Arc::clone(&engine).keep_lease());
         engine.spawn_vital(Arc::clone(&engine).hear_notices());
+        engine.spawn_vital(Arc::clone(&engine.metering).keep_sending());
+        engine.spawn_vital(Arc::clone(&engine.metering).keep_counting());
+        engine.spawn_vital(Arc::clone(&engine.metering).keep_recounting());
         engine.spawn(Arc::clone(&engine).keep_house());
         Ok(engine)
     }
@@ -282,7 +297,18 @@ impl Engine {
     /// Events and bytes delivered so far, by project.
     #[must_use]
     pub fn meters(&self) -> Vec<(TenantId, ProjectId, Arc<Meter>)> {
-        self.projects.meters()
+        self.metering.meters()
+    }
+
+    /// How metering does.
+    #[must_use]
+    pub fn meter_state(&self) -> MeterState {
+        self.metering.state()
+    }
+
+    /// Counts one request to an HTTP interface; of what belongs to no project there is none to name.
+    pub fn count_request(&self, tenant: TenantId, project: Option<ProjectId>) {
+        self.metering.request(tenant, project);
     }
 
     /// Live sessions and followed projects now.
@@ -355,6 +381,8 @@ impl Engine {
 
     /// Ends background work and closes the log; the hub must have drained before.
     pub async fn stop(&self) {
+        // Before it leaves: hours do not close without what this node still has to tell.
+        self.metering.finish().await;
         self.leave().await;
         self.log.close().await;
         self.stop.cancel();

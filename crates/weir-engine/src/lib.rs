@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod billing;
 mod control;
 mod encode;
 mod engine;

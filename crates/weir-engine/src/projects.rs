@@ -1,12 +1,13 @@
 //! Which projects this node follows: watched in the log and open in the hub while they have
 //! subscribers, and for a while after, so that reconnecting clients find the ring warm.
 
+use crate::billing::meter::Metering;
 use crate::{Error, encode};
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use weir_core::{Code, CursorKey, Event, Position, ProjectId, TenantId};
+use weir_core::{Code, CursorKey, Event, Position, ProjectId};
 use weir_hub::{Goodbye, Hub, Message, Meter};
 use weir_log::{EventLog, Place};
 
@@ -64,12 +65,19 @@ pub(crate) struct Projects {
     cursors: CursorKey,
     /// Bytes of events that may wait for a project to be opened.
     waiting_bytes: usize,
+    metering: Arc<Metering>,
     all: DashMap<ProjectId, Arc<Followed>>,
 }
 
 impl Projects {
-    pub(crate) fn new(log: Arc<dyn EventLog>, hub: Hub, cursors: CursorKey, waiting_bytes: usize) -> Self {
-        Self { log, hub, cursors, waiting_bytes, all: DashMap::new() }
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        hub: Hub,
+        cursors: CursorKey,
+        waiting_bytes: usize,
+        metering: Arc<Metering>,
+    ) -> Self {
+        Self { log, hub, cursors, waiting_bytes, metering, all: DashMap::new() }
     }
 
     /// Opens the project if it is not open, and keeps it open while the answer lives.
@@ -79,7 +87,7 @@ impl Projects {
             let entry = self.all.entry(place.project).or_insert_with(|| {
                 Arc::new(Followed {
                     place: place.clone(),
-                    meter: Arc::default(),
+                    meter: self.metering.meter(place.tenant, place.project),
                     users: AtomicU32::new(0),
                     opening: tokio::sync::Mutex::new(()),
                     stage: Mutex::new(Stage::Closed),
@@ -181,14 +189,6 @@ impl Projects {
             }
             keep
         });
-    }
-
-    /// Events delivered so far by project, for metering: (tenant, project, meter).
-    pub(crate) fn meters(&self) -> Vec<(TenantId, ProjectId, Arc<Meter>)> {
-        let meter = |followed: &Followed| {
-            (followed.place.tenant, followed.place.project, Arc::clone(&followed.meter))
-        };
-        self.all.iter().map(|entry| meter(&entry)).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

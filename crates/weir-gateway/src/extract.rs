@@ -42,6 +42,7 @@ impl FromRequestParts<Arc<Gateway>> for Authenticated {
         let presented = presented.ok_or_else(|| fail(credentials::missing()))?;
         let caller = gateway.engine.authenticate(presented).await.map_err(fail)?;
         take(&caller, 1, parts.extensions.get::<RateHeaders>()).map_err(fail)?;
+        gateway.engine.count_request(caller.place.tenant, Some(caller.place.project));
         Ok(Self { caller, request })
     }
 }

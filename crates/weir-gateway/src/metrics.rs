@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use weir_engine::billing::MeterState;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -45,6 +46,44 @@ pub(crate) struct Metrics {
     bytes: Counter<u64, AtomicU64>,
     sends: Counter<u64, AtomicU64>,
     slow: Counter<u64, AtomicU64>,
+    usage: Usage,
+}
+
+/// How metering does.
+#[derive(Default)]
+struct Usage {
+    lag: Gauge<f64, AtomicU64>,
+    unsent: Gauge,
+    counted: Counter<u64, AtomicU64>,
+    lost: Counter<u64, AtomicU64>,
+    drift: Counter<u64, AtomicU64>,
+}
+
+impl Usage {
+    fn register(&self, r: &mut Registry) {
+        r.register("weir_usage_lag_seconds", "Age of the count of published events", self.lag.clone());
+        r.register("weir_usage_unsent", "Usage counters that wait for the database", self.unsent.clone());
+        r.register("weir_usage_counted", "Published events that this node counted", self.counted.clone());
+        r.register(
+            "weir_usage_lost",
+            "Published events gone from the log before they were counted",
+            self.lost.clone(),
+        );
+        r.register(
+            "weir_usage_drift",
+            "Events by which counting again differed from what is billed",
+            self.drift.clone(),
+        );
+    }
+
+    fn set(&self, state: &MeterState) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.lag.set(state.lag.as_secs_f64());
+        self.unsent.set(i64::try_from(state.unsent).unwrap_or(i64::MAX));
+        self.counted.inner().store(state.counted, Relaxed);
+        self.lost.inner().store(state.lost, Relaxed);
+        self.drift.inner().store(state.drift, Relaxed);
+    }
 }
 
 impl Metrics {
@@ -64,6 +103,7 @@ impl Metrics {
             bytes: Counter::default(),
             sends: Counter::default(),
             slow: Counter::default(),
+            usage: Usage::default(),
         };
         metrics.register();
         metrics
@@ -87,6 +127,7 @@ impl Metrics {
         r.register("weir_delivered_bytes", "Bytes handed to the kernel for connections", self.bytes.clone());
         r.register("weir_hub_sends", "Kernel calls that sent events", self.sends.clone());
         r.register("weir_slow_consumers", "Connections closed because they did not read", self.slow.clone());
+        self.usage.register(r);
     }
 
     /// Counts one answered request. Routes are the router's patterns, so their number is bounded.
@@ -117,6 +158,7 @@ impl Metrics {
         self.bytes.inner().store(hub.bytes, Relaxed);
         self.sends.inner().store(hub.sends, Relaxed);
         self.slow.inner().store(hub.slow_consumers, Relaxed);
+        self.usage.set(&gateway.engine.meter_state());
         let mut out = String::new();
         // Writing into a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);

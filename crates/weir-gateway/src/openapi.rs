@@ -1,6 +1,7 @@
 //! The OpenAPI document, generated from the handlers.
 
 use crate::rest::admin::{audit, connections, keys, members, projects, signing_keys, tenants};
+use crate::rest::billing::usage;
 use crate::rest::{auth, events, replay, schemas, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
@@ -21,12 +22,14 @@ use weir_core::Code;
         members::list, members::invite, members::change, members::remove, members::invitations, members::withdraw,
         auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept,
         audit::list, audit::verify, audit::export,
+        usage::report, usage::explain,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
         signing_keys::list, signing_keys::create, signing_keys::revoke,
         schemas::list, schemas::read, schemas::versions, schemas::set, schemas::remove),
     tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
         (name = "auth", description = "People sign in"),
         (name = "schemas", description = "What payloads must look like"),
+        (name = "billing", description = "What was used"),
         (name = "admin", description = "Tenants, members, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Schemes)

@@ -1,7 +1,7 @@
 //! Which path leads where. The API is mounted twice, under `/v1` and at the root.
 
 use crate::error::Failure;
-use crate::rest::{admin, auth, events, idempotency, replay, schemas, tickets, topics};
+use crate::rest::{admin, auth, billing, events, idempotency, replay, schemas, tickets, topics};
 use crate::state::Gateway;
 use crate::{graphql, middleware, ops, pages, sse, ws};
 use axum::Router;
@@ -29,7 +29,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .merge(schemas::routes().route_layer(once.clone()).layer(compression()))
         .route("/tickets", post(tickets::create))
         .nest("/auth", auth::routes())
-        .nest("/admin", admin::routes().route_layer(once).layer(compression()))
+        .nest("/admin", admin::routes().route_layer(once.clone()).layer(compression()))
+        .nest("/billing", billing::routes().route_layer(once).layer(compression()))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::over_hyper))
         .route("/graphql", post(graphql::post).get(graphql::get).layer(compression()));

@@ -8,6 +8,7 @@ mod subscribe;
 pub use operation::{Envelope, Operation};
 pub use subscribe::{SubscribeError, Subscribed, Voice};
 
+use crate::billing::meter::ConnectionTime;
 use crate::engine::Engine;
 use crate::limits::{ConnectionSlot, Gcra, Rate};
 use crate::projects::Use;
@@ -51,6 +52,7 @@ struct Inner {
     /// Live patterns, each with the sequence after which it has been live.
     live: Vec<(Pattern, u64)>,
     slot: Option<ConnectionSlot>,
+    time: Option<ConnectionTime>,
     /// Asked to close before the hub owned the socket.
     doomed: Option<Box<Goodbye>>,
     /// Told to end, with nothing more to be done for it.
@@ -75,6 +77,7 @@ impl Session {
         id: ConnectionId,
         farewell: Farewell,
     ) -> Self {
+        let time = engine.metering.connected(caller.place.tenant, caller.place.project);
         Self {
             id,
             farewell,
@@ -86,6 +89,7 @@ impl Session {
                 caller,
                 live: Vec::new(),
                 slot: Some(slot),
+                time: Some(time),
                 doomed: None,
                 ending: false,
                 closed: false,
@@ -144,6 +148,7 @@ impl Session {
             let mut inner = self.inner();
             inner.closed = true;
             inner.slot = None;
+            inner.time = None;
         }
         self.forget_operations();
         self.engine.sessions.remove(self);

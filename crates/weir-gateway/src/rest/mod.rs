@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod auth;
+pub(crate) mod billing;
 pub(crate) mod cloudevents;
 pub(crate) mod events;
 pub(crate) mod idempotency;

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use std::sync::Arc;
 use weir_engine::admin::{Held, May, Permit};
-use weir_engine::{Error, Principal};
+use weir_engine::{Error, Principal, Reach};
 
 /// Somebody who holds the permission `P`, with one unit of its rate taken: the signature of a handler is its
 /// permission.
@@ -56,6 +56,9 @@ async fn authenticate(parts: &Parts, gateway: &Gateway) -> Result<Arc<Principal>
 pub(crate) async fn principal(parts: &Parts, gateway: &Gateway) -> Result<Arc<Principal>, Error> {
     let principal = authenticate(parts, gateway).await?;
     charge(principal.take(1), 1, parts.extensions.get::<RateHeaders>())?;
+    if let Reach::Tenant(tenant) = principal.reach {
+        gateway.engine.count_request(tenant, principal.project);
+    }
     Ok(principal)
 }
 

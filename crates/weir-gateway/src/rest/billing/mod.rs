@@ -1,0 +1,13 @@
+//! `/v1/billing/…`: what was used and what it costs.
+
+pub(crate) mod usage;
+
+use crate::state::Gateway;
+use axum::Router;
+use axum::routing::get;
+use std::sync::Arc;
+
+/// The routes below `/billing`.
+pub(crate) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route("/usage", get(usage::report)).route("/usage/explain", get(usage::explain))
+}
