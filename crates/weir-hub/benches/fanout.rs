@@ -5,10 +5,11 @@
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use weir_core::{Pattern, Position};
 use weir_hub::parts::{Index, put_event};
-use weir_hub::{Dialect, Message};
+use weir_hub::{Dialect, Message, Meter};
 
 fn index(count: u32, pattern: impl Fn(u32) -> String) -> Index {
     let mut index = Index::default();
@@ -57,15 +58,19 @@ fn routing(c: &mut Criterion) {
     });
 }
 
-fn joining(c: &mut Criterion) {
-    let message = Message {
+fn message() -> Message {
+    Message {
         position: Position { epoch: 1, sequence: 1, check: 0 },
         topic: "orders.created".parse().expect("a topic"),
         ws_prefix: Bytes::from(vec![b'p'; 20]),
         sse_prefix: Bytes::from(vec![b'p'; 80]),
         body: Bytes::from(vec![b'b'; 300]),
         marks: [0; 8],
-    };
+    }
+}
+
+fn joining(c: &mut Criterion) {
+    let message = message();
     let mut group = c.benchmark_group("join 32 events of 320 B");
     group.throughput(Throughput::Elements(32));
     for dialect in [Dialect::WebSocket, Dialect::Sse] {
@@ -81,9 +86,31 @@ fn joining(c: &mut Criterion) {
     group.finish();
 }
 
+/// What counting costs a delivery, at its dearest: an event alone in its pass, so that nothing is shared.
+fn metering(c: &mut Criterion) {
+    let message = message();
+    let meter = Meter::default();
+    let mut group = c.benchmark_group("one delivery");
+    for counted in [false, true] {
+        let mut out = Vec::new();
+        group.bench_function(if counted { "metered" } else { "not metered" }, |b| {
+            b.iter(|| {
+                out.clear();
+                put_event(&mut out, Dialect::WebSocket, black_box(&message));
+                if counted {
+                    meter.delivered.fetch_add(black_box(1), Relaxed);
+                    meter.bytes.fetch_add(out.len() as u64, Relaxed);
+                }
+                black_box(out.len())
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = routing, joining
+    targets = routing, joining, metering
 }
 criterion_main!(benches);

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
+mod billing;
+#[cfg(test)]
 mod delivered;
 #[cfg(test)]
 mod generate;

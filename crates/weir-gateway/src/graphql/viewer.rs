@@ -48,11 +48,17 @@ impl Viewer {
             paid: AtomicBool::new(true),
         };
         match &viewer.caller {
-            Ok(caller) => extract::take(caller, 1, viewer.rate.as_ref())?,
+            Ok(caller) => {
+                extract::take(caller, 1, viewer.rate.as_ref())?;
+                gateway.engine.count_request(caller.place.tenant, Some(caller.place.project));
+            }
             // People have no project of their own, and may look while their tenant is suspended.
             Err(error) => {
                 let principal = viewer.principal().await.map_err(|_| error.clone())?;
                 charge(principal.take(1), 1, viewer.rate.as_ref())?;
+                if let Reach::Tenant(tenant) = principal.reach {
+                    gateway.engine.count_request(tenant, principal.project);
+                }
             }
         }
         Ok(viewer)

@@ -1,0 +1,125 @@
+//! Properties of billing and usage.
+
+use crate::generate::crowded;
+use crate::world::{World, property};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use weir_testkit::{Tenant, TestApp, Ws};
+
+/// How long after it happened use may not be told yet: two seconds, and the patience that a loaded machine asks for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One case: who publishes what where, and who listens.
+#[derive(Clone, Debug)]
+struct Traffic {
+    tenant: usize,
+    /// Node, topic, and the publisher's id, where it names one: some repeat.
+    events: Vec<(usize, String, Option<u8>)>,
+    /// Nodes at which somebody follows everything.
+    listeners: Vec<usize>,
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    let id = proptest::option::weighted(0.3, 0..3_u8);
+    let events = vec((0..2_usize, crowded(), id), 1..12);
+    (0..2_usize, events, vec(0..2_usize, 0..3)).prop_map(|(tenant, events, listeners)| Traffic {
+        tenant,
+        events,
+        listeners,
+    })
+}
+
+/// What each project should have been metered for so far, by project and metric: every case adds to it.
+static EXPECTED: Mutex<Option<HashMap<(String, &str), u64>>> = Mutex::new(None);
+
+/// Adds to what is expected of a project; returns the sum.
+fn expect(tenant: &Tenant, metric: &'static str, quantity: u64) -> u64 {
+    let mut expected = EXPECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let sum = expected.get_or_insert_default().entry((tenant.project_id.clone(), metric)).or_default();
+    *sum += quantity;
+    *sum
+}
+
+/// The sum of a metric over the last hours: of the project, and of its tenant, which has only that one.
+async fn metered(app: &TestApp, tenant: &Tenant, metric: &str) -> u64 {
+    let api = app.api(&tenant.api_key);
+    let sum = async |query: &[(&str, &str)]| {
+        let lines = api.get("/v1/billing/usage", query).await.expect(200);
+        let lines = lines["data"].as_array().expect("lines").clone();
+        lines.iter().map(|line| line["quantity"].as_u64().expect("a number")).sum::<u64>()
+    };
+    let of_tenant = [("metric", metric), ("window", "hour")];
+    let of_project = [of_tenant[0], of_tenant[1], ("project_id", &tenant.project_id)];
+    let (project, whole) = (sum(&of_project).await, sum(&of_tenant).await);
+    // Read one after the other: the second may know more, never less.
+    assert!(whole >= project, "{whole} of the tenant, {project} of its project");
+    project
+}
+
+/// Waits until a metric is what it must be. It is never more, not even for a moment.
+async fn settles(app: &TestApp, tenant: &Tenant, metric: &'static str, expected: u64) -> TestCaseResult {
+    let begun = Instant::now();
+    loop {
+        let found = metered(app, tenant, metric).await;
+        prop_assert!(found <= expected, "{found} {metric}, and only {expected} happened");
+        if found == expected {
+            return Ok(());
+        }
+        prop_assert!(begun.elapsed() < PATIENCE, "{found} of {expected} {metric} after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 19: For any event published or delivered, usage metrics should
+    /// be accurately tracked per tenant and project
+    usage_tracking_accuracy,
+    traffic(),
+    tracks
+);
+
+async fn tracks(world: &mut World, traffic: Traffic) -> TestCaseResult {
+    let (_, case) = world.fresh();
+    let app = &world.app;
+    let (tenant, other) = (&world.tenants[traffic.tenant], &world.tenants[1 - traffic.tenant]);
+    let mut listeners: Vec<Ws> = Vec::new();
+    for node in &traffic.listeners {
+        let mut ws = app.ws_at(*node, &tenant.api_key).await;
+        ws.subscribe(&[&format!("{case}.>")], None).await;
+        listeners.push(ws);
+    }
+    let mut accepted = 0;
+    for (node, topic, id) in &traffic.events {
+        let mut event = json!({"topic": format!("{case}.{topic}"), "payload": 1});
+        if let Some(id) = id {
+            event["id"] = json!(format!("{case}-{id}"));
+        }
+        let answer = app.api_at(*node, &tenant.api_key).post("/v1/events", &event).await;
+        // Another topic under the same id is a conflict, the same again a repetition: neither is published.
+        let new = answer.status == 201 && answer.body["duplicate"] != Value::Bool(true);
+        prop_assert!(new || id.is_some(), "{} {}", answer.status, answer.body);
+        accepted += u64::from(new);
+    }
+    for ws in &mut listeners {
+        for _ in 0..accepted {
+            ws.event().await;
+        }
+    }
+    let delivered = accepted * listeners.len() as u64;
+    let published = expect(tenant, "events_published", accepted);
+    let delivered = expect(tenant, "events_delivered", delivered);
+    settles(app, tenant, "events_published", published).await?;
+    settles(app, tenant, "events_delivered", delivered).await?;
+    // Nobody else pays for it.
+    settles(app, other, "events_published", expect(other, "events_published", 0)).await?;
+    settles(app, other, "events_delivered", expect(other, "events_delivered", 0)).await?;
+    for ws in listeners {
+        ws.close().await;
+    }
+    Ok(())
+}
