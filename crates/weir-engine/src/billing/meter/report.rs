@@ -52,7 +52,7 @@ impl Window {
         Duration::from_secs(match self {
             Self::Hour => DAY,
             Self::Day => 31 * DAY,
-            Self::Month => 330 * DAY,
+            Self::Month => 300 * DAY,
         })
     }
 }
@@ -66,7 +66,7 @@ pub struct UsageQuery {
     pub project: Option<ProjectId>,
     /// Of one metric, or of all.
     pub metric: Option<Metric>,
-    /// From the window that holds this time on; a day, a month or most of a year back when absent.
+    /// From the window that holds this time on; a day, a month or ten months back when absent.
     pub from: Option<Timestamp>,
     /// Windows that start before this; until now when absent.
     pub to: Option<Timestamp>,
@@ -257,9 +257,8 @@ impl Engine {
         if to < from {
             return refuse("ends before it begins");
         }
-        // The last window may reach over the end.
-        if to.since(from) > Duration::from_secs((MAX_USAGE_DAYS - 31) * 24 * 3600) {
-            return refuse(&format!("is longer than {} days", MAX_USAGE_DAYS - 31));
+        if window_end(window, to).since(from) > Duration::from_secs(MAX_USAGE_DAYS * 24 * 3600) {
+            return refuse(&format!("is, in whole windows, longer than {MAX_USAGE_DAYS} days"));
         }
         Ok((from, to))
     }
