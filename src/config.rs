@@ -46,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// How people sign in.
     pub auth: Auth,
+    /// The OpenID provider where they may sign in, too.
+    pub oidc: Oidc,
     /// Requests to servers outside.
     pub outbound: Outbound,
     /// GraphQL.
@@ -72,6 +74,7 @@ impl Default for Config {
             hub: Hub::default(),
             limits: Limits::default(),
             auth: Auth::default(),
+            oidc: Oidc::default(),
             outbound: Outbound::default(),
             graphql: Graphql::default(),
             billing: Billing::default(),
@@ -399,6 +402,24 @@ impl Default for Billing {
     fn default() -> Self {
         Self { explain_for: Duration::seconds(35 * 24 * 3600), recount: true }
     }
+}
+
+/// `[oidc]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Oidc {
+    /// What the provider calls itself, a URL; without it there is none.
+    #[serde(deserialize_with = "filled")]
+    pub issuer: Option<String>,
+    /// What it calls Weir.
+    #[serde(deserialize_with = "filled")]
+    pub client_id: Option<String>,
+    /// How it knows Weir.
+    #[serde(with = "secret")]
+    pub client_secret: Option<Secret>,
+    /// Where it sends browsers back to.
+    #[serde(deserialize_with = "filled")]
+    pub redirect_url: Option<String>,
 }
 
 /// `[outbound]`

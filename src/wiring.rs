@@ -1,11 +1,12 @@
 //! From settings to running parts: a URL's scheme chooses the backend.
 
-use crate::config::{Auth, Config, NatsSync};
+use crate::config::{Config, NatsSync};
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
 use weir_core::{RootSecret, SystemClock};
 use weir_engine::access::KeySetTimes;
+use weir_engine::people::OidcSettings;
 use weir_engine::{Engine, Parts};
 use weir_gateway::Gateway;
 use weir_hub::Hub;
@@ -169,17 +170,25 @@ fn engine_settings(config: &Config) -> weir_engine::Settings {
             explain_for: config.billing.explain_for.std(),
             recount: config.billing.recount,
         },
-        people: people_settings(&config.auth),
+        people: people_settings(config),
     }
 }
 
-fn people_settings(auth: &Auth) -> weir_engine::people::Settings {
+fn people_settings(config: &Config) -> weir_engine::people::Settings {
+    let (auth, oidc) = (&config.auth, &config.oidc);
+    let provider = oidc.issuer.as_ref().zip(oidc.client_id.as_ref()).zip(oidc.redirect_url.as_ref());
     weir_engine::people::Settings {
         access_token_lifetime: auth.access_token_lifetime.std(),
         refresh_token_lifetime: auth.refresh_token_lifetime.std(),
         invitation_lifetime: auth.invitation_lifetime.std(),
         attempts_per_email: auth.attempts_per_email,
         attempts_per_address: auth.attempts_per_address,
+        oidc: provider.map(|((issuer, client_id), redirect_url)| OidcSettings {
+            issuer: issuer.clone(),
+            client_id: client_id.clone(),
+            client_secret: oidc.client_secret.clone(),
+            redirect_url: redirect_url.clone(),
+        }),
     }
 }
 

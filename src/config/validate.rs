@@ -55,6 +55,7 @@ impl Config {
         self.check_hub(&mut check);
         self.check_limits(&mut check);
         self.check_auth(&mut check);
+        self.check_oidc(&mut check);
         if let Err(error) = self.outbound.allow_networks.parse::<weir_outbound::Networks>() {
             check.problem("outbound.allow_networks", error);
         }
@@ -115,6 +116,30 @@ impl Config {
                 "public_url",
                 || format!("`{url}` is not scheme and host alone: write it like https://events.example.com"),
             );
+        }
+    }
+
+    fn check_oidc(&self, check: &mut Check) {
+        let oidc = &self.oidc;
+        let web = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+        let urls = [("oidc.issuer", &oidc.issuer), ("oidc.redirect_url", &oidc.redirect_url)];
+        for (setting, url) in urls {
+            check.that(url.as_deref().is_none_or(web), setting, || {
+                format!(
+                    "`{}` is not the URL of a web page: begin it with https://",
+                    url.as_deref().unwrap_or_default()
+                )
+            });
+        }
+        if oidc.issuer.is_none() {
+            return;
+        }
+        for (setting, value) in
+            [("oidc.client_id", &oidc.client_id), ("oidc.redirect_url", &oidc.redirect_url)]
+        {
+            check.that(value.is_some(), setting, || {
+                "is not set, but oidc.issuer is: set it as the provider has it, or remove oidc.issuer".into()
+            });
         }
     }
 

@@ -117,6 +117,8 @@ codes! {
     EventLogUnavailable = "EVENT_LOG_UNAVAILABLE", 503, 4511, true;
     /// The key set of the token's issuer could not be fetched.
     KeySetUnavailable = "KEY_SET_UNAVAILABLE", 503, 4512, true;
+    /// The OpenID provider could not be reached, or cannot be used as it is.
+    IdentityProviderUnavailable = "IDENTITY_PROVIDER_UNAVAILABLE", 503, 4513, true;
     /// A defect in the server; the request id finds it in the log.
     Internal = "INTERNAL", 500, 4599, true;
 }

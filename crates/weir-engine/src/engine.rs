@@ -174,7 +174,7 @@ impl Engine {
         let engine = Arc::new(Self {
             projects,
             metering,
-            people: People::new(settings.people.clone()).await?,
+            people: People::new(settings.people.clone(), &root, settings.jwt_leeway).await?,
             cursors,
             replays: Permits::new(settings.concurrent_replays),
             sessions: Sessions::default(),

@@ -2,7 +2,7 @@
 
 use crate::rest::admin::{audit, connections, keys, members, projects, signing_keys, tenants};
 use crate::rest::billing::usage;
-use crate::rest::{auth, events, replay, schemas, tickets, topics};
+use crate::rest::{auth, events, oidc, replay, schemas, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -20,7 +20,7 @@ use weir_core::Code;
         tenants::list, tenants::create, tenants::read, tenants::change, tenants::remove, tenants::suspend, tenants::resume,
         projects::list, projects::create, projects::read, projects::change, projects::remove,
         members::list, members::invite, members::change, members::remove, members::invitations, members::withdraw,
-        auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept,
+        auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept, oidc::start, oidc::callback,
         audit::list, audit::verify, audit::export,
         usage::report, usage::explain,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,

@@ -32,6 +32,8 @@ mod matrix;
 #[cfg(test)]
 mod members;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod replay;

@@ -21,4 +21,6 @@ pub use signing::{KeySetTimes, SigningInput, Thumbprint};
 pub use ticket::Ticket;
 
 pub(crate) use directory::Access;
+pub(crate) use signing::{KeySet, Remote};
 pub(crate) use ticket::Stands;
+pub(crate) use token::{Audience, NumericDate, Token};

@@ -20,10 +20,10 @@ struct Header {
 }
 
 /// A token taken apart. Nothing that it says is true before a key says so.
-pub(super) struct Token<'a> {
+pub(crate) struct Token<'a> {
     algorithm: SigningAlgorithm,
     /// The key that it names.
-    pub(super) kid: String,
+    pub(crate) kid: String,
     message: &'a [u8],
     payload: Vec<u8>,
     signature: Vec<u8>,
@@ -47,7 +47,14 @@ pub(super) struct Said {
 }
 
 /// Seconds since 1970, perhaps with a fraction, which is cut off.
-struct NumericDate(i64);
+pub(crate) struct NumericDate(i64);
+
+impl NumericDate {
+    /// The time, and some more.
+    pub(crate) fn after(&self, leeway: Duration) -> Timestamp {
+        Timestamp::from_seconds(self.0).plus(leeway)
+    }
+}
 
 impl<'de> Deserialize<'de> for NumericDate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -61,13 +68,14 @@ impl<'de> Deserialize<'de> for NumericDate {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+pub(crate) enum Audience {
     One(String),
     Many(Vec<String>),
 }
 
 impl Audience {
-    fn names(&self) -> &[String] {
+    /// Whom the token is for.
+    pub(crate) fn names(&self) -> &[String] {
         match self {
             Self::One(name) => std::slice::from_ref(name),
             Self::Many(names) => names,
@@ -80,7 +88,7 @@ impl<'a> Token<'a> {
     ///
     /// # Errors
     /// `INVALID_TOKEN`, saying what it is not.
-    pub(super) fn read(text: &'a str, limit: usize) -> Result<Self, Error> {
+    pub(crate) fn read(text: &'a str, limit: usize) -> Result<Self, Error> {
         if text.len() > limit {
             return Err(refused(format!("The token has {} bytes; the limit is {limit}.", text.len())));
         }
@@ -152,6 +160,14 @@ impl<'a> Token<'a> {
     /// # Errors
     /// `INVALID_TOKEN`.
     pub(super) fn verify(&self, key: &VerifyingKey) -> Result<Said, Error> {
+        serde_json::from_slice(self.signed_by(key)?).map_err(|error| misshapen(&error))
+    }
+
+    /// The payload as it stands, if this key signed it.
+    ///
+    /// # Errors
+    /// `INVALID_TOKEN`.
+    pub(crate) fn signed_by(&self, key: &VerifyingKey) -> Result<&[u8], Error> {
         if !self.is_for(key) {
             return Err(refused(format!(
                 "The token is signed with {}; its key is for {}.",
@@ -162,7 +178,7 @@ impl<'a> Token<'a> {
         if !key.verify(self.message, &self.signature) {
             return Err(refused("The token's signature does not fit its signing key."));
         }
-        serde_json::from_slice(&self.payload).map_err(|error| misshapen(&error))
+        Ok(&self.payload)
     }
 }
 

@@ -63,7 +63,7 @@ impl Engine {
     }
 }
 
-fn no_invitation() -> Error {
+pub(super) fn no_invitation() -> Error {
     Error::new(
         Code::InvalidToken,
         "The invitation is unknown, used, withdrawn or expired, or a newer one took its place: ask for another.",

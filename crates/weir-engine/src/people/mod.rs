@@ -3,11 +3,13 @@
 
 mod accept;
 mod attempts;
+mod oidc;
 mod password;
 mod sign_in;
 mod tokens;
 
 pub use crate::access::Person;
+pub use oidc::{Returned, Settings as OidcSettings, Started};
 pub use password::{PASSWORD_LENGTH, password_hash};
 pub use sign_in::{Me, SignedIn};
 pub use tokens::invitation_token;
@@ -16,8 +18,10 @@ pub(crate) use tokens::{AccessTokens, Identified, not_ours};
 
 use crate::Error;
 use attempts::Attempts;
+use oidc::Oidc;
 use password::Passwords;
 use std::time::Duration;
+use weir_core::RootSecret;
 
 /// Times and rates of signing in.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub struct Settings {
     pub attempts_per_email: u32,
     /// Attempts to sign in from one address, per minute on this node; 0 is unlimited.
     pub attempts_per_address: u32,
+    /// The OpenID provider, if there is one.
+    pub oidc: Option<OidcSettings>,
 }
 
 /// What `weir.toml` says when it says nothing.
@@ -43,6 +49,7 @@ impl Default for Settings {
             invitation_lifetime: Duration::from_secs(7 * 24 * 3600),
             attempts_per_email: 10,
             attempts_per_address: 60,
+            oidc: None,
         }
     }
 }
@@ -52,11 +59,15 @@ pub(crate) struct People {
     settings: Settings,
     passwords: Passwords,
     attempts: Attempts,
+    oidc: Option<Oidc>,
 }
 
 impl People {
-    pub(crate) async fn new(settings: Settings) -> Result<Self, Error> {
+    /// `leeway` is how far clocks may be apart.
+    pub(crate) async fn new(settings: Settings, root: &RootSecret, leeway: Duration) -> Result<Self, Error> {
+        let oidc = settings.oidc.clone().map(|settings| Oidc::new(settings, root, leeway)).transpose()?;
         Ok(Self {
+            oidc,
             passwords: Passwords::new().await?,
             attempts: Attempts::new(settings.attempts_per_email, settings.attempts_per_address),
             settings,

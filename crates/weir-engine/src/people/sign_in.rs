@@ -217,6 +217,6 @@ fn choose(
 }
 
 /// One answer for an unknown address, a wrong password and a disabled user: it tells a guesser nothing.
-pub(super) fn wrong() -> Error {
+fn wrong() -> Error {
     Error::new(Code::Unauthenticated, "The e-mail address or the password is wrong.")
 }

@@ -1,6 +1,6 @@
 //! `/v1/auth/…`: people sign in, stay signed in, and sign out.
 
-use super::Enforced;
+use super::{Enforced, oidc};
 use crate::credentials;
 use crate::error::{ErrorBody, Failure};
 use crate::extract::{self, Address, RawBody, charge, request_id, require_json};
@@ -158,16 +158,16 @@ impl From<SignedIn> for SignedInBody {
 }
 
 /// Tokens are for nobody's cache.
-type Tokens = ([(HeaderName, &'static str); 1], Json<SignedInBody>);
+pub(super) type Tokens = ([(HeaderName, &'static str); 1], Json<SignedInBody>);
 
-fn tokens(body: SignedInBody) -> Tokens {
+pub(super) fn tokens(body: SignedInBody) -> Tokens {
     ([(header::CACHE_CONTROL, "no-store")], Json(body))
 }
 
 /// Which request, from where.
 pub(crate) struct Asked {
     request: RequestId,
-    address: Address,
+    pub(super) address: Address,
 }
 
 impl FromRequestParts<Arc<Gateway>> for Asked {
@@ -180,11 +180,11 @@ impl FromRequestParts<Arc<Gateway>> for Asked {
 }
 
 impl Asked {
-    fn fail(&self, error: Error) -> Failure {
+    pub(super) fn fail(&self, error: Error) -> Failure {
         Failure::new(error, self.request.clone())
     }
 
-    fn read<T: DeserializeOwned>(&self, body: &RawBody) -> Result<T, Failure> {
+    pub(super) fn read<T: DeserializeOwned>(&self, body: &RawBody) -> Result<T, Failure> {
         let read = require_json(&body.headers).and_then(|()| extract::json(&body.bytes));
         read.map_err(|error| self.fail(error))
     }
@@ -225,6 +225,8 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/me", get(me))
         .route("/password", post(password))
         .route("/accept", post(accept))
+        .route("/oidc/start", post(oidc::start))
+        .route("/oidc/callback", post(oidc::callback))
 }
 
 /// Sign in.

@@ -6,6 +6,7 @@ pub(crate) mod billing;
 pub(crate) mod cloudevents;
 pub(crate) mod events;
 pub(crate) mod idempotency;
+pub(crate) mod oidc;
 pub(crate) mod replay;
 pub(crate) mod schemas;
 pub(crate) mod tickets;

@@ -50,8 +50,7 @@ impl Remotes {
     pub(crate) fn of(&self, id: SigningKeyId, tenant: TenantId, url: &str) -> Arc<Remote> {
         let new = || {
             Arc::new(Remote {
-                id,
-                tenant,
+                whose: Some((id, tenant)),
                 url: url.to_owned(),
                 outbound: self.outbound.clone(),
                 times: self.times,
@@ -89,8 +88,8 @@ impl Remotes {
 
 /// One fetched set.
 pub(crate) struct Remote {
-    id: SigningKeyId,
-    tenant: TenantId,
+    /// `None` for the set of the provider where people sign in.
+    whose: Option<(SigningKeyId, TenantId)>,
     url: String,
     outbound: Outbound,
     times: KeySetTimes,
@@ -113,11 +112,33 @@ struct State {
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Remote").field(&self.id).finish()
+        f.debug_tuple("Remote").field(&self.whose).finish()
     }
 }
 
 impl Remote {
+    /// The set of the provider where people sign in.
+    pub(crate) fn of_provider(outbound: Outbound, times: KeySetTimes, url: &str) -> Arc<Self> {
+        Arc::new(Self {
+            whose: None,
+            url: url.to_owned(),
+            outbound,
+            times,
+            permits: Arc::new(Semaphore::new(1)),
+            changed: Arc::default(),
+            state: Mutex::default(),
+            turn: TurnMutex::default(),
+        })
+    }
+
+    /// The set, fetched before if there is none or it is old.
+    pub(crate) async fn fresh(self: &Arc<Self>) -> Option<Arc<KeySet>> {
+        if self.current().is_none() || self.is_due() {
+            self.look_again().await;
+        }
+        self.current()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,16 +203,17 @@ impl Remote {
                 }
                 Err(cause) => {
                     if !std::mem::replace(&mut state.failing, true) {
-                        let (id, tenant) = (self.id, self.tenant);
-                        tracing::warn!(%id, %tenant, cause, "a key set cannot be fetched: {cause}");
+                        let whose = self.whose.map(|(id, tenant)| format!("{id} of {tenant}"));
+                        let whose = whose.as_deref().unwrap_or("the identity provider");
+                        tracing::warn!(whose, cause, "the key set of {whose} cannot be fetched: {cause}");
                     }
                     let too_old = state.fetched.is_some_and(|at| at.elapsed() > self.times.keep);
                     too_old && state.set.take().is_some()
                 }
             }
         };
-        if lost {
-            self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(self.tenant);
+        if let Some((_, tenant)) = self.whose.filter(|_| lost) {
+            self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(tenant);
         }
     }
 }
