@@ -5,11 +5,11 @@ use crate::world::{World, property};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use weir_testkit::{Tenant, TestApp, Ws};
+use weir_testkit::{Tenant, TestApp, Ws, until};
 
 /// How long after it happened use may not be told yet: two seconds, and the patience that a loaded machine asks for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ static EXPECTED: Mutex<Option<HashMap<(String, &str), u64>>> = Mutex::new(None);
 fn expect(tenant: &Tenant, metric: &'static str, quantity: u64) -> u64 {
     let mut expected = EXPECTED.lock().unwrap_or_else(PoisonError::into_inner);
     let sum = expected.get_or_insert_default().entry((tenant.project_id.clone(), metric)).or_default();
-    *sum += quantity;
+    *sum = sum.wrapping_add(quantity);
     *sum
 }
 
@@ -49,7 +49,12 @@ fn expect(tenant: &Tenant, metric: &'static str, quantity: u64) -> u64 {
 async fn metered(app: &TestApp, tenant: &Tenant, metric: &str) -> u64 {
     let api = app.api(&tenant.api_key);
     let sum = async |query: &[(&str, &str)]| {
-        let lines = api.get("/v1/billing/usage", query).await.expect(200);
+        // A loaded machine may hold a node up for so long that it refuses requests for a moment.
+        let lines = until("usage to be told", async || {
+            let answer = api.get("/v1/billing/usage", query).await;
+            (answer.status != 503).then_some(answer)
+        });
+        let lines = lines.await.expect(200);
         let lines = lines["data"].as_array().expect("lines").clone();
         lines.iter().map(|line| line["quantity"].as_u64().expect("a number")).sum::<u64>()
     };
@@ -84,6 +89,22 @@ property!(
 );
 
 async fn tracks(world: &mut World, traffic: Traffic) -> TestCaseResult {
+    let outcome = tracks_once(world, traffic).await;
+    if outcome.is_err() {
+        // The simpler cases that are tried next begin with what is there.
+        for tenant in &world.tenants[..2] {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            for metric in ["events_published", "events_delivered"] {
+                let (found, expected) =
+                    (metered(&world.app, tenant, metric).await, expect(tenant, metric, 0));
+                expect(tenant, metric, found.wrapping_sub(expected));
+            }
+        }
+    }
+    outcome
+}
+
+async fn tracks_once(world: &mut World, traffic: Traffic) -> TestCaseResult {
     let (_, case) = world.fresh();
     let app = &world.app;
     let (tenant, other) = (&world.tenants[traffic.tenant], &world.tenants[1 - traffic.tenant]);
@@ -93,18 +114,21 @@ async fn tracks(world: &mut World, traffic: Traffic) -> TestCaseResult {
         ws.subscribe(&[&format!("{case}.>")], None).await;
         listeners.push(ws);
     }
-    let mut accepted = 0;
-    for (node, topic, id) in &traffic.events {
-        let mut event = json!({"topic": format!("{case}.{topic}"), "payload": 1});
-        if let Some(id) = id {
-            event["id"] = json!(format!("{case}-{id}"));
-        }
-        let answer = app.api_at(*node, &tenant.api_key).post("/v1/events", &event).await;
-        // Another topic under the same id is a conflict, the same again a repetition: neither is published.
-        let new = answer.status == 201 && answer.body["duplicate"] != Value::Bool(true);
-        prop_assert!(new || id.is_some(), "{} {}", answer.status, answer.body);
-        accepted += u64::from(new);
+    let mut sequences = HashSet::new();
+    for (number, (node, topic, id)) in traffic.events.iter().enumerate() {
+        // An id of its own where none is named, so that it can be sent again.
+        let id_or_own = id.map_or_else(|| format!("{case}-own-{number}"), |id| format!("{case}-{id}"));
+        let event = json!({"topic": format!("{case}.{topic}"), "payload": 1, "id": id_or_own});
+        let answer = until("the event to be answered", async || {
+            let answer = app.api_at(*node, &tenant.api_key).post("/v1/events", &event).await;
+            (answer.status != 503).then_some(answer)
+        })
+        .await;
+        // Another topic under the same id is a conflict, the same again has the place of the first: neither is published.
+        prop_assert!(answer.status == 201 || (answer.status == 409 && id.is_some()), "{}", answer.body);
+        sequences.extend(answer.body["sequence"].as_u64());
     }
+    let accepted = sequences.len() as u64;
     for ws in &mut listeners {
         for _ in 0..accepted {
             ws.event().await;

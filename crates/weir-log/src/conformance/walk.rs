@@ -64,7 +64,7 @@ pub async fn walks_over_everything_once<B: Backend>() {
     let backend = B::open().await;
     let places: Vec<Place> = (0..4).map(|_| backend.place()).collect();
     let (log, now, stream) = (backend.log(), backend.now(), Arc::clone(&places[0].stream));
-    // The log of the first event makes the stream; until it has a leader nobody answers what it is.
+    // The first event makes the stream; until it has a leader nobody answers what it is.
     append(&*log, &places[0], records(1, now)).await;
     let mut walker = Walker::default();
     let publish = |place: Place| {

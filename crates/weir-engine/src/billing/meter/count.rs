@@ -3,7 +3,7 @@
 
 use super::Metering;
 use crate::Error;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(super) struct Counting {
     complete_until: Timestamp,
     /// Which incarnation was found under a stream's name.
     epochs: HashMap<String, u64>,
+    /// Incarnations that end before what was counted; said once.
+    short: HashSet<u64>,
 }
 
 impl Counting {
@@ -30,6 +32,7 @@ impl Counting {
         Self {
             complete_until: complete_until(positions),
             epochs: epochs.map(|counted| (counted.stream.clone(), counted.epoch)).collect(),
+            short: HashSet::new(),
         }
     }
 
@@ -118,7 +121,7 @@ impl Metering {
         now: Timestamp,
     ) -> Result<(CountedTo, Option<End>), Error> {
         let (at_head, before) = (walked.at_head(), from.position);
-        if walked.head < before {
+        if walked.head < before && self.counting().short.insert(from.epoch) {
             tracing::error!(
                 stream = from.stream,
                 "the log {} ends at {} and was counted up to {before}: it lost its end or is an old copy; \
