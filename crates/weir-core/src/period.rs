@@ -4,8 +4,6 @@ use crate::Timestamp;
 use chrono::{DateTime, Datelike, Months, Utc};
 use serde::{Deserialize, Serialize};
 
-const HOUR: i64 = 3_600_000_000;
-
 /// From `start` until just before `end`, both on the hour, so that whole hours of usage make up a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Period {
@@ -20,7 +18,7 @@ impl Period {
     /// the last day of a month stands in for a day that it has not got. A time before the anchor is in the first.
     #[must_use]
     pub fn monthly(anchor: Timestamp, time: Timestamp) -> Self {
-        let anchor = hour(anchor);
+        let anchor = anchor.hour();
         let (first, now): (DateTime<Utc>, DateTime<Utc>) = (anchor.into(), time.max(anchor).into());
         let months = (now.year() - first.year()) * 12 + now.month() as i32 - first.month() as i32;
         let months = u32::try_from(months).unwrap_or(0);
@@ -44,12 +42,6 @@ impl Period {
     pub fn clamp(&self, time: Timestamp) -> Timestamp {
         time.min(Timestamp::from_micros(self.end.micros() - 1)).max(self.start)
     }
-}
-
-/// The beginning of the hour that `time` is in.
-#[must_use]
-pub const fn hour(time: Timestamp) -> Timestamp {
-    Timestamp::from_micros(time.micros().div_euclid(HOUR) * HOUR)
 }
 
 #[cfg(test)]
@@ -111,7 +103,7 @@ mod tests {
             let (anchor, now) = (Timestamp::from_seconds(anchor), Timestamp::from_seconds(anchor + later));
             let period = Period::monthly(anchor, now);
             prop_assert!(period.contains(now));
-            prop_assert_eq!(hour(period.start), period.start);
+            prop_assert_eq!(period.start.hour(), period.start);
             let days = period.end.since(period.start).as_secs() / 86_400;
             prop_assert!((28..=31).contains(&days), "{} days", days);
             prop_assert_eq!(Period::monthly(anchor, period.end).start, period.end);

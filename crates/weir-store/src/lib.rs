@@ -6,6 +6,7 @@
 //! `sql/`, written once for both databases.
 
 mod access;
+pub mod allowances;
 pub mod audit;
 mod billing;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod tickets;
 mod usage;
 
 pub use access::{AccessChange, AccessChangeKind, By, Changed};
+pub use allowances::Allowances;
 pub use audit::Audit;
 pub use billing::{Account, Billing, Standing};
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};

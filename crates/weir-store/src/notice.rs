@@ -19,6 +19,10 @@ pub enum Notice {
     SharesWanted(TenantId, Option<ProjectId>),
     /// Somebody gave some of them back.
     SharesReturned(TenantId, Option<ProjectId>),
+    /// Somebody needs events of this tenant's allowance.
+    AllowanceWanted(TenantId),
+    /// Somebody gave some back, or the log's count did.
+    AllowanceReturned(TenantId),
     /// A node asks every other.
     Asked(InquiryId),
     /// A node has answered.
@@ -39,6 +43,8 @@ impl fmt::Display for Notice {
             Self::Enforced => f.write_str("enforced"),
             Self::SharesWanted(tenant, project) => shares("wanted", tenant, project),
             Self::SharesReturned(tenant, project) => shares("returned", tenant, project),
+            Self::AllowanceWanted(tenant) => write!(f, "events-wanted {tenant}"),
+            Self::AllowanceReturned(tenant) => write!(f, "events-returned {tenant}"),
             Self::Asked(id) => write!(f, "asked {}", id.uuid()),
             Self::Answered(id) => write!(f, "answered {}", id.uuid()),
             Self::Missed => f.write_str("missed"),
@@ -61,11 +67,17 @@ impl FromStr for Notice {
             Some("enforced") => Ok(Self::Enforced),
             Some("wanted") => shares(Self::SharesWanted),
             Some("returned") => shares(Self::SharesReturned),
+            Some("events-wanted") => Ok(Self::AllowanceWanted(tenant(words.next())?)),
+            Some("events-returned") => Ok(Self::AllowanceReturned(tenant(words.next())?)),
             Some("asked") => Ok(Self::Asked(inquiry(words.next())?)),
             Some("answered") => Ok(Self::Answered(inquiry(words.next())?)),
             _ => Err(()),
         }
     }
+}
+
+fn tenant(word: Option<&str>) -> Result<TenantId, ()> {
+    word.and_then(|word| word.parse().ok()).ok_or(())
 }
 
 fn inquiry(word: Option<&str>) -> Result<InquiryId, ()> {
@@ -99,12 +111,14 @@ mod tests {
             Notice::Enforced,
             Notice::SharesWanted(tenant, None),
             Notice::SharesReturned(tenant, Some(project)),
+            Notice::AllowanceWanted(tenant),
+            Notice::AllowanceReturned(tenant),
             Notice::Asked(InquiryId::new()),
             Notice::Answered(InquiryId::new()),
         ] {
             assert_eq!(notice.to_string().parse(), Ok(notice));
         }
-        for unknown in ["", "wanted", "wanted ten_1", "a newer program's"] {
+        for unknown in ["", "wanted", "wanted ten_1", "events-wanted", "a newer program's"] {
             assert_eq!(unknown.parse::<Notice>(), Err(()));
         }
     }

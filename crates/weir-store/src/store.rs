@@ -2,9 +2,9 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger, Members, Nodes,
-    Notice, Notices, Outbox, Payments, People, Reply, Schemas, Shares, SignIns, StoreError, Tenants, Tickets,
-    Usage,
+    AccessChange, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger,
+    Members, Nodes, Notice, Notices, Outbox, Payments, People, Reply, Schemas, Shares, SignIns, StoreError,
+    Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +102,8 @@ pub struct Store {
     pub outbox: Arc<dyn Outbox>,
     /// What the payment provider says.
     pub payments: Arc<dyn Payments>,
+    /// Leases of events.
+    pub allowances: Arc<dyn Allowances>,
     sql: Arc<Sql>,
 }
 
@@ -151,6 +153,7 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         billing: sql.clone(),
         outbox: sql.clone(),
         payments: sql.clone(),
+        allowances: sql.clone(),
         sql,
     };
     if options.auto_migrate {

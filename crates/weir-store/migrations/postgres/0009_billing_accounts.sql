@@ -36,25 +36,28 @@ CREATE TABLE allowance_periods (
     period_start  BIGINT NOT NULL,
     period_end    BIGINT NOT NULL,
     settled       BIGINT NOT NULL CHECK (settled >= 0),
-    -- Set while `settled` is to be corrected by what the log counts: from when on the log's count holds all that
-    -- is in doubt.
+    -- Set while the log's count is to correct `settled`: that of a time before this does not hold yet what is in doubt.
     recount_after BIGINT,
-    -- Whether events may have been accepted without a lease, so that the count may correct upwards.
+    -- 1 where events were accepted without leases, so that the count may correct upwards.
     unleased      BIGINT NOT NULL,
-    -- What the leases that stand had reported at a time after `recount_after`.
+    -- What the leases that stand had reported, and when; what is counted later holds all of it.
     snapshot_at   BIGINT,
     snapshot_used BIGINT,
+    -- The greatest share of the limit, in percent, that was noted as reached.
+    noticed       BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, period_start)
 );
 CREATE INDEX allowance_periods_to_recount ON allowance_periods (recount_after) WHERE recount_after IS NOT NULL;
 
--- What each node was granted in a period, and how much of it the log has confirmed.
+-- What each node may accept in a period, how much of it the log has confirmed, and how much more it tried without
+-- learning the outcome; the latter counts as settled.
 CREATE TABLE allowance_leases (
     tenant_id    UUID NOT NULL,
     period_start BIGINT NOT NULL,
     node_id      UUID NOT NULL,
-    granted      BIGINT NOT NULL,
-    used         BIGINT NOT NULL CHECK (used >= 0 AND used <= granted),
+    granted      BIGINT NOT NULL CHECK (granted >= 0),
+    used         BIGINT NOT NULL CHECK (used >= 0),
+    doubtful     BIGINT NOT NULL CHECK (doubtful >= 0),
     PRIMARY KEY (tenant_id, period_start, node_id)
 );
 CREATE INDEX allowance_leases_of_node ON allowance_leases (node_id);

@@ -1,6 +1,7 @@
 //! What both backends must do. Each case gets an empty database of its own; `place.open()` again is another node.
 
 mod access;
+mod allowances;
 mod audit;
 mod billing;
 mod idempotency;
@@ -114,6 +115,13 @@ macro_rules! on {
             payments::other_suspensions_are_not_ended_by_payments,
             payments::the_brake_stops_a_wave_of_suspensions,
             payments::webhooks_are_taken_once_and_kept_until_done,
+            allowances::blocks_shrink_near_the_limit,
+            allowances::accepted_never_exceeds_the_limit_whatever_happens,
+            allowances::nodes_that_ask_at_once_share_the_limit,
+            allowances::what_a_dead_node_had_comes_back_from_the_count,
+            allowances::a_limit_in_the_middle_of_a_period_counts_what_came_before,
+            allowances::a_new_period_begins_anew,
+            allowances::thresholds_are_noted_once,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,
             people::a_tenant_keeps_an_owner,

@@ -5,7 +5,6 @@ use super::database::{Scope, Tx};
 use super::value::{Row, args};
 use crate::{AccessChangeKind, Account, Billing, By, Changed, Overrides, Reply, StoreError};
 use serde_json::json;
-use weir_core::period::hour;
 use weir_core::{Period, Plan, PlanName, TenantId, Timestamp};
 
 const ACCOUNT: &str =
@@ -73,7 +72,7 @@ impl Tx {
     }
 
     async fn make_account(&mut self, tenant: &Row, now: Timestamp) -> Result<(), StoreError> {
-        let anchor = hour(tenant.get("created_at")?);
+        let anchor = tenant.get::<Timestamp>("created_at")?.hour();
         let period = Period::monthly(anchor, now);
         self.execute(
             "INSERT INTO billing_accounts (tenant_id, plan_version, anchor, period_start, period_end)
@@ -168,11 +167,11 @@ impl Billing for Sql {
                 )));
             }
             let mut account = tx.account(tenant, now).await?;
-            let same = account.period == wanted && account.anchor == hour(anchor);
+            let same = account.period == wanted && account.anchor == anchor.hour();
             if same || wanted.start < account.period.start {
                 return Ok(account);
             }
-            (account.anchor, account.period) = (hour(anchor), wanted);
+            (account.anchor, account.period) = (anchor.hour(), wanted);
             tx.set_account_period(&account).await?;
             let details = json!({ "period_start": wanted.start, "period_end": wanted.end });
             tx.record(tenant, "billing.period", tenant, details, &by).await?;
@@ -224,7 +223,7 @@ impl Billing for Sql {
 
 /// The period with both ends moved back to the hour: periods lie end to end, as those of the subscription do.
 fn whole_hours(period: Period) -> Period {
-    Period { start: hour(period.start), end: hour(period.end) }
+    Period { start: period.start.hour(), end: period.end.hour() }
 }
 
 /// A number of events or an amount, as the database counts.

@@ -7,6 +7,7 @@
 //! their ids), the list of access changes.
 
 mod access;
+mod allowances;
 mod audit;
 mod billing;
 mod columns;
