@@ -2,7 +2,7 @@
 
 use crate::access::{Access, KeySetTimes};
 use crate::billing::meter::Metering;
-use crate::billing::{MeterSettings, MeterState};
+use crate::billing::{Allowances, MeterSettings, MeterState};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
 use crate::people::{self, People};
 use crate::projects::Projects;
@@ -119,6 +119,7 @@ pub struct Engine {
     pub(crate) replays: Permits,
     pub(crate) sessions: Sessions,
     pub(crate) connections: Connections,
+    pub(crate) allowances: Allowances,
     admission: Gcra,
     pub(crate) store: Store,
     pub(crate) metering: Arc<Metering>,
@@ -171,6 +172,7 @@ impl Engine {
         let meters = Arc::clone(&metering);
         let projects =
             Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes, meters);
+        let (allowances, asked) = Allowances::new(store.clone(), node);
         let engine = Arc::new(Self {
             projects,
             metering,
@@ -183,6 +185,7 @@ impl Engine {
             runtime: Handle::current(),
             stop: CancellationToken::new(),
             connections: Connections::new(store.clone(), node),
+            allowances,
             node,
             started_at: clock.now(),
             look_now: Notify::new(),
@@ -203,6 +206,8 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine.metering).keep_sending());
         engine.spawn_vital(Arc::clone(&engine.metering).keep_counting());
         engine.spawn_vital(Arc::clone(&engine.metering).keep_recounting());
+        engine.spawn_vital(Arc::clone(&engine).refill_allowances(asked));
+        engine.spawn_vital(Arc::clone(&engine).keep_allowances());
         engine.spawn(Arc::clone(&engine).keep_house());
         Ok(engine)
     }
@@ -385,6 +390,8 @@ impl Engine {
         self.metering.finish().await;
         self.leave().await;
         self.log.close().await;
+        // Whatever was on its way is in the log now, or will never be.
+        self.allowances.end().await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -1,5 +1,6 @@
 //! Publishing: scope, standing, rate, size, schema, then the log's durable answer.
 
+use crate::billing::Admitted;
 use crate::engine::Engine;
 use crate::schemas::Steps;
 use crate::{Caller, Error};
@@ -7,8 +8,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde::Serialize;
 use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::oneshot;
 use weir_core::{Code, Cursor, EventId, NewEvent, Timestamp, Topic};
-use weir_log::{Outcome, Record};
+use weir_log::{EventLog, LogError, Outcome, Place, Record};
 
 /// An accepted event: durable, and on its way to its subscribers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,10 +70,22 @@ impl Engine {
             let refused = slots.into_iter().map(|slot| slot.and_then(|_| Err(Error::internal("empty"))));
             return ready(Ok(refused.collect())).boxed();
         }
-        let appended = self.log.append(&caller.place, records);
+        let (log, place) = (Arc::clone(&self.log), caller.place.clone());
+        let (begun, begins) = oneshot::channel();
+        self.allowances.admit(caller.place.tenant, records.len(), move |admitted| {
+            // Who waited may have gone.
+            if !begun.is_closed() {
+                let _ = begun.send(begin(&*log, &place, records, admitted));
+            } else if let Admitted::Counted(units, _) = admitted {
+                units.used(0);
+            }
+        });
         let (cursors, project) = (self.cursors.clone(), caller.place.project);
         async move {
-            let mut outcomes = appended.await?.into_iter();
+            let begun =
+                begins.await.map_err(|_| Error::new(Code::Draining, "This node is shutting down."))?;
+            let (outcomes, refusal) = begun.await?;
+            let mut outcomes = outcomes.into_iter();
             let answer = |named: (EventId, Topic)| match outcomes.next() {
                 Some(Outcome::Appended(appended)) => Ok(Published {
                     id: named.0,
@@ -81,7 +96,10 @@ impl Engine {
                     duplicate: appended.duplicate,
                 }),
                 Some(Outcome::Conflict) => Err(conflict(&named.0)),
-                None => Err(Error::internal("the log gave fewer outcomes than records")),
+                None => Err(refusal
+                    .as_deref()
+                    .cloned()
+                    .unwrap_or_else(|| Error::internal("the log gave fewer outcomes than records"))),
             };
             let mut answer = answer;
             Ok(slots.into_iter().map(|slot| slot.and_then(&mut answer)).collect())
@@ -105,6 +123,47 @@ impl Engine {
             published_at: self.clock.now(),
         })
     }
+}
+
+/// What the log said of the events that were let go, and why the others were not.
+type Begun = BoxFuture<'static, Result<(Vec<Outcome>, Option<Arc<Error>>), Error>>;
+
+/// Puts the events in line that were let go, and afterwards gives back the units of those that were not stored.
+fn begin(log: &dyn EventLog, place: &Place, mut records: Vec<Record>, admitted: Admitted) -> Begun {
+    let (units, refusal) = match admitted {
+        Admitted::Uncounted => (None, None),
+        Admitted::Counted(units, refusal) => (Some(units), refusal),
+        Admitted::Refused(refusal) => return ready(Ok((Vec::new(), Some(refusal)))).boxed(),
+    };
+    if let Some(units) = &units {
+        records.truncate(units.count());
+        for record in &mut records {
+            record.published_at = units.time(record.published_at);
+        }
+        if records.is_empty() {
+            return ready(Ok((Vec::new(), refusal))).boxed();
+        }
+    }
+    let appended = log.append(place, records);
+    async move {
+        match appended.await {
+            Ok(outcomes) => {
+                let stored = |outcome: &&Outcome| {
+                    matches!(outcome, Outcome::Appended(appended) if !appended.duplicate)
+                };
+                units.into_iter().for_each(|units| units.used(outcomes.iter().filter(stored).count()));
+                Ok((outcomes, refusal))
+            }
+            Err(error) => {
+                // After any other error nobody knows, which is what it means to drop them.
+                if matches!(error, LogError::Overloaded { .. }) {
+                    units.into_iter().for_each(|units| units.used(0));
+                }
+                Err(error.into())
+            }
+        }
+    }
+    .boxed()
 }
 
 fn conflict(id: &EventId) -> Error {

@@ -1,8 +1,12 @@
-//! What tenants use and what they pay for it.
+//! What tenants use, may use, and pay for it.
 
+mod allowance;
 pub(crate) mod meter;
+mod plan;
 
+pub(crate) use allowance::{Admitted, Allowances};
 pub use meter::{
     Explained, Explanation, LineId, MeterSettings, MeterState, PieceId, UsageLine, UsageQuery, UsageReport,
     Window,
 };
+pub use plan::PlanInForce;

@@ -16,6 +16,9 @@ const AT_ONCE: usize = 256;
 const LIMITS: [AccessChangeKind; 3] =
     [AccessChangeKind::TenantPlan, AccessChangeKind::ProjectLimits, AccessChangeKind::Unknown];
 
+/// Changes of what may be published in a period.
+const TERMS: [AccessChangeKind; 2] = [AccessChangeKind::TenantPlan, AccessChangeKind::SpendCap];
+
 /// What became of the changes that were enforced so far.
 #[derive(Default)]
 pub(crate) struct Enforcement {
@@ -63,6 +66,9 @@ impl Engine {
                 // What was granted under other limits counts only where it is in use.
                 self.connections.trim(tenant).await;
             }
+            if changes.iter().any(|change| TERMS.contains(&change.kind)) {
+                self.change_allowance(tenant);
+            }
             self.enforce_on(tenant, |who| cause(&changes, who), done).await?;
         }
         Ok(())
@@ -90,6 +96,7 @@ impl Engine {
         seq: i64,
         done: &mut Enforcement,
     ) -> Result<(), Error> {
+        self.change_allowances();
         for tenant in self.sessions.tenants() {
             self.connections.trim(tenant).await;
             self.enforce_on(tenant, |_| seq, done).await?;

@@ -38,6 +38,7 @@ impl Engine {
         if !self.beat().await? {
             tracing::warn!("this node's lease had ended: its shares of connections are taken anew");
             self.connections.lose_shares().await;
+            self.allowances.lose().await;
         }
         for excess in self.connections.reclaim().await? {
             self.close_newest(&excess);
@@ -89,6 +90,7 @@ impl Engine {
                 Notice::Missed => {
                     self.look_now.notify_one();
                     self.connections.returned(None);
+                    self.allowances.returned(None);
                 }
                 Notice::SharesReturned(tenant, project) => self.connections.returned(Some((tenant, project))),
                 Notice::SharesWanted(tenant, project) => {
@@ -96,6 +98,8 @@ impl Engine {
                     let engine = Arc::clone(&self);
                     self.spawn(async move { engine.connections.give_back((tenant, project)).await });
                 }
+                Notice::AllowanceWanted(tenant) => self.share_allowance(tenant),
+                Notice::AllowanceReturned(tenant) => self.allowances.returned(Some(tenant)),
                 Notice::Enforced => {}
                 Notice::Asked(id) => {
                     let engine = Arc::clone(&self);
