@@ -6,6 +6,8 @@ mod access;
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod allowance;
+#[cfg(test)]
 mod audit;
 #[cfg(test)]
 mod billing;

@@ -11,7 +11,6 @@ use crate::{
 };
 use serde_json::json;
 use std::time::Duration;
-use weir_core::period::hour;
 use weir_core::{TenantId, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,8 +45,8 @@ impl Tx {
         next: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         // Hours that begin before it does are not its own; one that is not over when it ends is nobody's.
-        let from = hour(one.since.plus(HOUR).minus(Duration::from_micros(1)));
-        let until = match (one.ended.map(hour), next) {
+        let from = one.since.plus(HOUR).minus(Duration::from_micros(1)).hour();
+        let until = match (one.ended.map(Timestamp::hour), next) {
             (Some(ended), Some(next)) => Some(ended.min(next)),
             (ended, next) => ended.or(next),
         };
@@ -101,7 +100,7 @@ impl Payments for Sql {
             let mut next = None;
             for one in &all {
                 tx.note_subscription(tenant, one, next).await?;
-                next = Some(hour(one.since.plus(HOUR).minus(Duration::from_micros(1))));
+                next = Some(one.since.plus(HOUR).minus(Duration::from_micros(1)).hour());
             }
             let current = all.iter().find(|one| one.ended.is_none()).map(|one| one.id.clone());
             tx.execute(
