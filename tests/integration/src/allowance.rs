@@ -92,9 +92,9 @@ async fn of_a_batch_that_fits_in_part_the_first_events_go() {
     assert_eq!(payloads, [&json!(1), &json!(0), &json!(1), &json!(2), &json!(3), &json!(4), &json!(5)]);
 
     let mut ws = app.ws(&tenant.api_key).await;
-    ws.send(&json!({"type": "publish", "id": 1, "topic": "t", "payload": 1})).await;
+    ws.send(&json!({"type": "publish", "id": "p1", "topic": "t", "payload": 1})).await;
     let refused = ws.expect("error").await;
-    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(1), &json!("PROJECT_LIMIT_EXCEEDED")));
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!("p1"), &json!("PROJECT_LIMIT_EXCEEDED")));
     assert_eq!(refused["error"]["details"]["limit"], 7);
     ws.close().await;
     app.finish().await;
@@ -108,7 +108,7 @@ async fn who_waits_for_the_next_block_keeps_its_place() {
     app.set_limits(&tenant, &json!({"monthly_events": 1_000_000, "publish_per_second": 0})).await;
     let mut ws = app.ws(&tenant.api_key).await;
     for n in 0..600 {
-        ws.send(&json!({"type": "publish", "id": n, "topic": "t", "payload": n})).await;
+        ws.send(&json!({"type": "publish", "id": format!("p{n}"), "topic": "t", "payload": n})).await;
     }
     for _ in 0..600 {
         ws.expect("published").await;

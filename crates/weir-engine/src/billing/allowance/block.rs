@@ -93,6 +93,14 @@ pub(super) struct Need {
     pub(super) changes: u64,
 }
 
+impl Need {
+    /// Whether the database had less than was asked for.
+    pub(super) fn is_unmet_by(&self, lease: &Lease) -> bool {
+        let same = self.held.filter(|held| held.period_start == lease.period.start);
+        lease.granted < same.map_or(0, |held| held.granted) + self.waiting
+    }
+}
+
 impl State {
     fn free(&self) -> u64 {
         self.held.map_or(0, |held| held.granted.saturating_sub(held.used + held.flying))
@@ -167,11 +175,10 @@ impl Allowance {
 
     pub(super) fn need(&self) -> Need {
         let state = self.state();
-        let more = state.block.clamp(SMALLEST, LARGEST);
         Need {
             held: state.held,
             waiting: state.wanted().saturating_sub(state.free()),
-            more,
+            more: state.block.clamp(SMALLEST, LARGEST),
             changes: state.changes,
         }
     }

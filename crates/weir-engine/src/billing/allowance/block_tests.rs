@@ -130,6 +130,22 @@ fn who_waits_is_served_in_order_and_overtaken_by_nobody() {
     assert_eq!(*order.lock().expect("a list"), [("two", 1, true), ("three", 0, true)], "the first events go");
 }
 
+/// Who comes while the database is asked is not refused by its answer: it was not asked for them.
+#[test]
+fn an_answer_speaks_for_those_whom_it_was_asked_for() {
+    let of = granted(3);
+    let early = of.need();
+    of.wait(8, |_| ());
+    let need = of.need();
+    assert_eq!((early.waiting, need.waiting), (0, 5));
+    assert!(!early.is_unmet_by(&grant(3)), "nobody waited");
+    assert!(!need.is_unmet_by(&grant(8)));
+    assert!(need.is_unmet_by(&grant(7)));
+    let next = Period { start: period().end, end: period().end.plus(DAY) };
+    assert!(!need.is_unmet_by(&Lease { period: next, ..grant(5) }), "what was held is of another period");
+    assert!(need.is_unmet_by(&Lease { period: next, ..grant(4) }));
+}
+
 #[test]
 fn a_publish_from_within_a_wait_keeps_its_place() {
     let of = granted(1);

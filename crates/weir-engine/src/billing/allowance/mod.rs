@@ -228,6 +228,10 @@ impl Engine {
             if allowance.serve(None) {
                 return None;
             }
+            if !need.is_unmet_by(&lease) {
+                // Somebody came meanwhile, for whom it was not asked.
+                continue;
+            }
             if lease.others_unused == 0 || begun.elapsed() >= PATIENCE {
                 let refusal = Arc::new(self.exhausted(&lease));
                 allowance.serve(Some(&refusal));

@@ -1,13 +1,19 @@
 //! `/v1/billing/…`: what was used and what it costs.
 
+pub(crate) mod plan;
 pub(crate) mod usage;
 
 use crate::state::Gateway;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, put};
 use std::sync::Arc;
 
 /// The routes below `/billing`.
 pub(crate) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route("/usage", get(usage::report)).route("/usage/explain", get(usage::explain))
+    Router::new()
+        .route("/usage", get(usage::report))
+        .route("/usage/explain", get(usage::explain))
+        .route("/plan", get(plan::read))
+        .route("/spend-cap", put(plan::set_spend_cap))
+        .route("/plans", get(plan::list).post(plan::add))
 }
