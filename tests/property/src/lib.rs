@@ -20,6 +20,8 @@ mod persistence;
 #[cfg(test)]
 mod publishing;
 #[cfg(test)]
+mod rbac;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod websocket;

@@ -238,3 +238,56 @@ async fn limits_connections(
     world.nothing_open().await;
     Ok(())
 }
+
+/// Connections that are open when the tenant is suspended: at which nodes.
+fn open_connections() -> impl Strategy<Value = Vec<usize>> {
+    vec(0..2_usize, 0..6)
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 10: For any suspended tenant, all WebSocket connections for
+    /// that tenant should be immediately terminated
+    suspension,
+    (open_connections(), 0..2_usize),
+    suspends
+);
+
+async fn suspends(world: &mut World, (open, at): (Vec<usize>, usize)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let (topic, other) = (format!("{case}.x"), &world.tenants[1]);
+    let mut bystander = world.app.ws_at(at, &other.api_key).await;
+    bystander.subscribe(&[&topic], None).await;
+    let token = tenant.token(&[&topic], &[]);
+    let mut doomed = Vec::new();
+    for (n, node) in open.iter().enumerate() {
+        let credential = if n % 2 == 0 { &tenant.api_key } else { &token };
+        let mut ws = world.app.ws_at(*node, credential).await;
+        ws.subscribe(&[&topic], None).await;
+        doomed.push(ws);
+    }
+    let operator = world.app.api_at(at, &world.staff().await.operator);
+    let path = format!("/v1/admin/tenants/{}", tenant.tenant_id);
+    let suspended = operator.post(&format!("{path}/suspend"), &json!({"reason": "unpaid"})).await.expect(200);
+    let nodes = world.app.nodes.len();
+    let enforced = json!({"nodes": nodes, "of": nodes, "connections_closed": open.len()});
+    prop_assert_eq!(&suspended["enforced"], &enforced);
+    for mut ws in doomed {
+        let (frames, ended) = ws.end().await;
+        prop_assert_eq!(ended.code, Some(4402));
+        prop_assert!(frames.iter().all(|frame| frame["type"] != "event"), "{:?}", frames);
+    }
+    // Nobody comes back, by whatever node, and nobody else notices.
+    for node in 0..nodes {
+        for credential in [&tenant.api_key, &token] {
+            let bearer = format!("Bearer {credential}");
+            let back = Ws::attempt(&world.app.ws_url(node, ""), &[("authorization", &bearer)]).await;
+            prop_assert_eq!(back.map(drop).map_err(|refusal| refusal.0), Err(403));
+        }
+    }
+    world.app.api_at(at, &other.api_key).publish(&topic, &json!("goes on")).await;
+    prop_assert_eq!(&bystander.event().await["payload"], "goes on");
+    bystander.close().await;
+    operator.post(&format!("{path}/resume"), &json!({})).await.expect(200);
+    world.app.api_at(at, &tenant.api_key).publish(&topic, &json!("back")).await;
+    Ok(())
+}

@@ -2,10 +2,14 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseResult, TestRunner};
+use reqwest::Method;
+use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Runtime;
-use weir_testkit::{CONNECTIONS, Tenant, TestApp, until};
+use tokio::sync::OnceCell;
+use weir_core::Role;
+use weir_testkit::{Answer, CONNECTIONS, Tenant, TestApp, until};
 
 /// Cases per property and backend.
 const CASES: u32 = 100;
@@ -28,6 +32,19 @@ pub struct World {
     pub backend: Backend,
     pub tenants: Vec<Tenant>,
     cases: AtomicU64,
+    staff: OnceCell<Staff>,
+}
+
+/// People of the first tenant, signed in, and one of the installation's own.
+pub struct Staff {
+    /// Access token of an owner.
+    pub owner: String,
+    /// The id of a member whose role the cases change.
+    pub member: String,
+    /// The access token of that member.
+    pub token: String,
+    /// Access token of an operator.
+    pub operator: String,
 }
 
 impl World {
@@ -40,7 +57,41 @@ impl World {
         for _ in 0..TENANTS {
             tenants.push(app.tenant().await);
         }
-        Self { app, backend, tenants, cases: AtomicU64::new(0) }
+        Self { app, backend, tenants, cases: AtomicU64::new(0), staff: OnceCell::new() }
+    }
+
+    /// The people, who sign in when the first case needs them.
+    pub async fn staff(&self) -> &Staff {
+        let of = |role| ["--tenant", &self.tenants[0].tenant_id, "--role", role];
+        let all = async || {
+            let member = self.person("member@acme.test", &of("viewer")).await;
+            let token =
+                async |email, arguments: &[&str]| text(&self.person(email, arguments).await["access_token"]);
+            Staff {
+                owner: token("owner@acme.test", &of("owner")).await,
+                member: text(&member["user"]["id"]),
+                token: text(&member["access_token"]),
+                operator: token("ops@weir.test", &["--operator"]).await,
+            }
+        };
+        self.staff.get_or_init(all).await
+    }
+
+    async fn person(&self, email: &str, arguments: &[&str]) -> Value {
+        let made = self.app.run(&[&["users", "create", "--email", email], arguments].concat()).await;
+        assert!(made.status.success(), "{made:?}");
+        let invitation = String::from_utf8(made.stdout).expect("text");
+        let accept = json!({"invitation": invitation.trim(), "password": "correct horse battery"});
+        self.app.api("").post("/v1/auth/accept", &accept).await.expect(200)
+    }
+
+    /// Gives the member another role, asked of a node; the answer.
+    pub async fn set_role(&self, node: usize, role: Role) -> Value {
+        let staff = self.staff().await;
+        let path = format!("/v1/admin/tenants/{}/members/{}", self.tenants[0].tenant_id, staff.member);
+        let wish = json!({"role": role});
+        let request = self.app.api_at(node, &staff.owner).request(Method::PATCH, &path).json(&wish);
+        Answer::of(request).await.expect(200)
     }
 
     /// Waits until no node has a connection any more: what one case leaves would count in the next.
@@ -57,6 +108,11 @@ impl World {
     pub fn fresh(&self) -> (&Tenant, String) {
         (&self.tenants[0], format!("case{}", self.cases.fetch_add(1, Ordering::Relaxed)))
     }
+}
+
+/// Text in an answer.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not text: {value}")).to_owned()
 }
 
 /// Holds `property` for [`CASES`] inputs of `strategy`; afterwards nothing may be left over.
