@@ -293,6 +293,12 @@ impl Engine {
         session
     }
 
+    /// What may be accepted of tenants' events.
+    #[must_use]
+    pub const fn allowances(&self) -> &Allowances {
+        &self.allowances
+    }
+
     /// The hub, for handing sockets over.
     #[must_use]
     pub const fn hub(&self) -> &Hub {

@@ -2,10 +2,11 @@
 
 use crate::generate::crowded;
 use crate::world::{World, property};
+use futures::future::join_all;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseResult;
-use serde_json::json;
+use proptest::test_runner::{TestCaseError, TestCaseResult};
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -146,4 +147,95 @@ async fn tracks_once(world: &mut World, traffic: Traffic) -> TestCaseResult {
         ws.close().await;
     }
     Ok(())
+}
+
+/// One case: a limit, who tries how much where at once, and by how much the limit is raised afterwards.
+#[derive(Clone, Debug)]
+struct Rush {
+    limit: usize,
+    /// Node, number of events, whether in one batch.
+    attempts: Vec<(usize, usize, bool)>,
+    raised_by: usize,
+}
+
+fn rush() -> impl Strategy<Value = Rush> {
+    let attempts = vec((0..2_usize, 1..12_usize, any::<bool>()), 1..8);
+    (0..40_usize, attempts, 0..6_usize).prop_map(|(limit, attempts, raised_by)| Rush {
+        limit,
+        attempts,
+        raised_by,
+    })
+}
+
+/// What a tenant was let publish in the cases before, by its key: its period is longer than a test.
+static ACCEPTED: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
+
+property!(
+    /// Feature: realtime-saas-platform, Property 21: For any tenant exceeding plan limits, the system should
+    /// enforce hard limits and prevent further usage
+    hard_limits,
+    rush(),
+    limits_hold
+);
+
+async fn limits_hold(world: &mut World, Rush { limit, attempts, raised_by }: Rush) -> TestCaseResult {
+    let (tenant, topic) = world.fresh();
+    let before = {
+        let accepted = ACCEPTED.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.as_ref().and_then(|of| of.get(&tenant.api_key).copied()).unwrap_or(0)
+    };
+    world.app.set_limits(tenant, &json!({"monthly_events": before + limit, "publish_per_second": 0})).await;
+    let tried: usize = attempts.iter().map(|(_, count, _)| count).sum();
+    let rushed =
+        join_all(attempts.iter().map(|attempt| publish(world, tenant, &topic, *attempt, before + limit)));
+    let mut accepted = 0;
+    for one in rushed.await {
+        accepted += one?;
+    }
+    prop_assert_eq!(accepted, tried.min(limit), "of {} with a limit of {}", tried, limit);
+    // The moment that more is allowed exactly so much more is accepted, and nothing before is counted again.
+    let raised = before + limit + raised_by;
+    world.app.set_limits(tenant, &json!({"monthly_events": raised, "publish_per_second": 0})).await;
+    let rest = limit + raised_by - accepted;
+    let more = publish(world, tenant, &topic, (attempts[0].0 + 1, rest + 3, true), raised).await?;
+    prop_assert_eq!(more, rest);
+    let kept = world.app.api(&tenant.api_key).replay(&topic, None).await;
+    prop_assert_eq!(
+        kept.len(),
+        limit + raised_by,
+        "what was refused is not in the log, what was accepted is"
+    );
+    let mut all = ACCEPTED.lock().unwrap_or_else(PoisonError::into_inner);
+    all.get_or_insert_default().insert(tenant.api_key.clone(), raised);
+    Ok(())
+}
+
+/// Publishes so many events at a node, as one batch or one by one; how many were accepted.
+async fn publish(
+    world: &World,
+    tenant: &Tenant,
+    topic: &str,
+    (node, count, batch): (usize, usize, bool),
+    limit: usize,
+) -> Result<usize, TestCaseError> {
+    let api = world.app.api_at(node, &tenant.api_key);
+    let event = json!({"topic": topic, "payload": node});
+    let answers = if batch {
+        let answer = api.post("/v1/events/batch", &json!({"events": vec![event; count]})).await;
+        prop_assert!(matches!(answer.status, 201 | 207), "{:?}", answer);
+        answer.body["results"].as_array().cloned().unwrap_or_default()
+    } else {
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            answers.push(api.post("/v1/events", &event).await.body);
+        }
+        answers
+    };
+    prop_assert_eq!(answers.len(), count);
+    let refused: Vec<&Value> = answers.iter().filter_map(|answer| answer.get("error")).collect();
+    for error in &refused {
+        prop_assert_eq!(&error["code"], "PROJECT_LIMIT_EXCEEDED");
+        prop_assert_eq!(&error["details"]["limit"], &json!(limit));
+    }
+    Ok(count - refused.len())
 }

@@ -4,7 +4,7 @@ mod allowance;
 pub(crate) mod meter;
 mod plan;
 
-pub(crate) use allowance::{Admitted, Allowances};
+pub use allowance::{Admitted, Allowances, Units};
 pub use meter::{
     Explained, Explanation, LineId, MeterSettings, MeterState, PieceId, UsageLine, UsageQuery, UsageReport,
     Window,

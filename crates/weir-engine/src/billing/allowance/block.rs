@@ -67,7 +67,7 @@ struct Waiter {
 }
 
 /// The answer to a wish to publish.
-pub(crate) enum Admitted {
+pub enum Admitted {
     /// Nothing is counted: all may go.
     Uncounted,
     /// As many may go as there are units, the first ones; where that is not all, why the rest may not.
@@ -187,6 +187,8 @@ impl Allowance {
     pub(super) fn learn(&self, asked: &Need, begun: Instant, lease: &Lease) -> bool {
         let mut state = self.state();
         let current = state.changes == asked.changes;
+        // Whether it is still so, who waits now will find out.
+        state.exhausted = None;
         if lease.limit.is_none() {
             state.drop_lease();
             state.terms = if current { Terms::Unlimited } else { Terms::Unknown };
@@ -350,7 +352,7 @@ pub(super) enum Look {
 }
 
 /// Units of an allowance that are on their way with events.
-pub(crate) struct Units {
+pub struct Units {
     allowance: Arc<Allowance>,
     lease: u64,
     count: u64,
@@ -359,18 +361,20 @@ pub(crate) struct Units {
 
 impl Units {
     /// For how many events.
-    pub(crate) fn count(&self) -> usize {
+    #[must_use]
+    pub fn count(&self) -> usize {
         usize::try_from(self.count).unwrap_or(usize::MAX)
     }
 
     /// The time at which an event counts that is accepted now: within the period that it was charged to, whatever the
     /// node's clock says.
-    pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> Timestamp {
         self.period.clamp(now)
     }
 
     /// So many of the events are in the log; the others never will be.
-    pub(crate) fn used(mut self, used: usize) {
+    pub fn used(mut self, used: usize) {
         let count = std::mem::take(&mut self.count);
         self.allowance.land(self.lease, count, (used as u64).min(count), 0);
     }

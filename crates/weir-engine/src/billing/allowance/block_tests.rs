@@ -178,6 +178,11 @@ fn exhausted_it_refuses_from_memory_for_a_moment() {
     assert_eq!(refused(5), (2, true), "two came back: the first two events go");
     of.returned();
     assert!(take(&of, 5).is_none(), "now it is worth asking");
+    of.refilled(Some(exhausted()));
+    let next = Period { start: period().end, end: period().end.plus(DAY) };
+    learn(&of, &Lease { period: next, ..grant(1) });
+    assert!(take(&of, 1).is_some());
+    assert!(take(&of, 1).is_none(), "that was another period's");
 }
 
 #[test]

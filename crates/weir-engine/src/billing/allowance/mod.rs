@@ -6,7 +6,7 @@
 
 mod block;
 
-pub(crate) use block::Admitted;
+pub use block::{Admitted, Units};
 
 use crate::Error;
 use crate::engine::Engine;
@@ -33,7 +33,7 @@ const KEEP_PERIODS: Duration = Duration::from_secs(35 * 24 * 3600);
 const DOUBTS: u32 = 100;
 
 /// The allowances of this node.
-pub(crate) struct Allowances {
+pub struct Allowances {
     store: Store,
     node: NodeId,
     tenants: DashMap<TenantId, Arc<Allowance>>,
@@ -57,7 +57,7 @@ impl Allowances {
 
     /// Lets up to `wanted` events of the tenant go: `go` is called with the answer, here and now if it is known here,
     /// else once the database gave it. Two calls from one thread are let go in the order of the calls.
-    pub(crate) fn admit(&self, tenant: TenantId, wanted: usize, go: impl FnOnce(Admitted) + Send + 'static) {
+    pub fn admit(&self, tenant: TenantId, wanted: usize, go: impl FnOnce(Admitted) + Send + 'static) {
         loop {
             let allowance = self.of(tenant);
             let (take, ask) = allowance.take(wanted);
