@@ -50,6 +50,8 @@ pub struct Config {
     pub oidc: Oidc,
     /// Requests to servers outside.
     pub outbound: Outbound,
+    /// The payment provider.
+    pub stripe: Stripe,
     /// GraphQL.
     pub graphql: Graphql,
     /// `[billing]`
@@ -76,6 +78,7 @@ impl Default for Config {
             auth: Auth::default(),
             oidc: Oidc::default(),
             outbound: Outbound::default(),
+            stripe: Stripe::default(),
             graphql: Graphql::default(),
             billing: Billing::default(),
             telemetry: Telemetry::default(),
@@ -420,6 +423,52 @@ pub struct Oidc {
     /// Where it sends browsers back to.
     #[serde(deserialize_with = "filled")]
     pub redirect_url: Option<String>,
+}
+
+/// `[stripe]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stripe {
+    /// The account's secret or restricted key; none is local invoices only.
+    #[serde(with = "secret")]
+    pub secret_key: Option<Secret>,
+    /// The signing secrets of the webhook endpoint, with commas.
+    #[serde(with = "secret")]
+    pub webhook_secrets: Option<Secret>,
+    /// The metered price that tenants subscribe at.
+    #[serde(deserialize_with = "filled")]
+    pub price: Option<String>,
+    /// Where Stripe is.
+    pub api_base: String,
+    /// Meter events sent in a second.
+    pub events_per_second: u32,
+    /// Between the first failed payment and the suspension.
+    pub grace: Duration,
+    /// Suspensions for unpaid bills in ten minutes.
+    pub suspension_brake: u32,
+}
+
+impl Default for Stripe {
+    fn default() -> Self {
+        Self {
+            secret_key: None,
+            webhook_secrets: None,
+            price: None,
+            api_base: weir_outbound::stripe::API_BASE.to_owned(),
+            events_per_second: weir_engine::billing::stripe::DEFAULT_RATE,
+            grace: Duration::seconds(7 * 24 * 3600),
+            suspension_brake: 10,
+        }
+    }
+}
+
+impl Stripe {
+    /// The webhook secrets one by one.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let all = self.webhook_secrets.as_ref().map(Secret::expose).unwrap_or_default();
+        all.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Secret::new).collect()
+    }
 }
 
 /// `[outbound]`

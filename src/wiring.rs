@@ -4,8 +4,10 @@ use crate::config::{Config, NatsSync};
 use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use weir_core::{RootSecret, SystemClock};
 use weir_engine::access::KeySetTimes;
+use weir_engine::billing::stripe;
 use weir_engine::people::OidcSettings;
 use weir_engine::{Engine, Parts};
 use weir_gateway::Gateway;
@@ -13,8 +15,9 @@ use weir_hub::Hub;
 use weir_log::EventLog;
 use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::{self, JetStream};
+use weir_outbound::stripe::Stripe;
 use weir_outbound::{Outbound, Policy};
-use weir_store::{Store, Wall};
+use weir_store::{Brake, Store, Wall};
 
 /// Everything of a node that runs.
 pub struct Node {
@@ -45,8 +48,16 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
     let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
     let clock = Arc::new(SystemClock);
     let outbound = outbound(config)?;
-    let parts =
-        Parts { store: store.clone(), log, hub, clock, outbound, root, settings: engine_settings(config) };
+    let parts = Parts {
+        store: store.clone(),
+        log,
+        hub,
+        clock,
+        outbound,
+        stripe: stripe(config)?,
+        root,
+        settings: engine_settings(config),
+    };
     let engine = Engine::start(parts).await?;
     let gateway = Gateway::new(Arc::clone(&engine), gateway_settings(config));
     Ok(Node { store, engine, gateway, embedded })
@@ -146,6 +157,25 @@ fn outbound(config: &Config) -> anyhow::Result<Outbound> {
     let allow = config.outbound.allow_networks.parse().map_err(anyhow::Error::msg);
     let policy = Policy::Public { allow: allow.context("outbound.allow_networks")? };
     Outbound::new(policy).context("requests to other servers cannot be made")
+}
+
+/// Over how long the brake counts suspensions.
+const BRAKE_WINDOW: Duration = Duration::from_secs(600);
+
+/// How billing through Stripe is set up, where it is.
+fn stripe(config: &Config) -> anyhow::Result<Option<stripe::Settings>> {
+    let (Some(key), Some(price)) = (&config.stripe.secret_key, &config.stripe.price) else { return Ok(None) };
+    let client =
+        Stripe::new(&config.stripe.api_base, key.clone()).context("stripe.api_base cannot be called")?;
+    Ok(Some(stripe::Settings {
+        client,
+        price: price.clone(),
+        webhook_secrets: config.stripe.secrets(),
+        grace: config.stripe.grace.std(),
+        brake: Brake { most: config.stripe.suspension_brake, within: BRAKE_WINDOW },
+        rate: config.stripe.events_per_second,
+        public_url: config.public_url.clone(),
+    }))
 }
 
 fn engine_settings(config: &Config) -> weir_engine::Settings {

@@ -60,6 +60,7 @@ impl Config {
             check.problem("outbound.allow_networks", error);
         }
         check.duration("billing.explain_for", self.billing.explain_for, "1d", "400d");
+        self.check_stripe(&mut check);
         let outbound = &self.outbound;
         check.duration("outbound.key_set_interval", outbound.key_set_interval, "1s", "1h");
         check.duration("outbound.key_set_refresh", outbound.key_set_refresh, "1s", "24h");
@@ -192,6 +193,37 @@ impl Config {
         check.range("log.queue_bytes", log.queue_bytes, Bytes::mib(1), Bytes::mib(16 << 10));
         check.range("log.cache_bytes", log.cache_bytes, Bytes::mib(1), Bytes::mib(64 << 10));
         check.range("log.min_free_bytes", log.min_free_bytes, Bytes::mib(32), Bytes::mib(1 << 20));
+    }
+
+    fn check_stripe(&self, check: &mut Check) {
+        let stripe = &self.stripe;
+        let set = stripe.secret_key.is_some();
+        let together =
+            "belongs with stripe.secret_key: set secret_key, webhook_secrets and price, or none of them";
+        check.that(set == stripe.price.is_some(), "stripe.price", || together.into());
+        check.that(set != stripe.secrets().is_empty(), "stripe.webhook_secrets", || together.into());
+        if let Some(key) = &stripe.secret_key {
+            let known = ["sk_", "rk_"].iter().any(|prefix| key.expose().starts_with(prefix));
+            check.that(known, "stripe.secret_key", || {
+                "is not a secret or restricted key of Stripe: those begin with sk_ or rk_".into()
+            });
+        }
+        if let Some(price) = &stripe.price {
+            check.that(price.starts_with("price_"), "stripe.price", || {
+                format!("`{price}` is not the id of a price: those begin with price_")
+            });
+        }
+        let base = stripe.api_base.as_str();
+        let secure = base.starts_with("https://")
+            || ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"]
+                .iter()
+                .any(|local| base.starts_with(local));
+        check.that(secure, "stripe.api_base", || {
+            format!("`{base}` would send the key in clear: use https, or http on this machine for tests")
+        });
+        check.range("stripe.events_per_second", stripe.events_per_second, 1, 10_000);
+        check.duration("stripe.grace", stripe.grace, "0s", "90d");
+        check.range("stripe.suspension_brake", stripe.suspension_brake, 0, 100_000);
     }
 
     fn check_hub(&self, check: &mut Check) {

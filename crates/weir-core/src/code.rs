@@ -111,6 +111,8 @@ codes! {
     Draining = "DRAINING", 503, 4500, true;
     /// The server has more to do than it can; try again after a while.
     Overloaded = "OVERLOADED", 503, 4503, true;
+    /// The payment provider cannot be reached or does not answer.
+    PaymentProviderUnavailable = "PAYMENT_PROVIDER_UNAVAILABLE", 503, 4514, true;
     /// The metadata database cannot be reached.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", 503, 4510, true;
     /// The event log cannot be reached, or did not confirm in time.

@@ -58,7 +58,7 @@ async fn engine(files: &std::path::Path) -> (Arc<Engine>, Credentials, [TenantId
     let hub = Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub");
     let clock = Arc::new(SystemClock);
     let outbound = Outbound::new(Policy::Trusted).expect("a client");
-    let parts = Parts { store, log, hub, clock, outbound, root, settings: Settings::default() };
+    let parts = Parts { store, log, hub, clock, outbound, stripe: None, root, settings: Settings::default() };
     (
         Engine::start(parts).await.expect("an engine"),
         Credentials::api_key(text.expose()),

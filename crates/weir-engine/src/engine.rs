@@ -2,6 +2,7 @@
 
 use crate::access::{Access, KeySetTimes};
 use crate::billing::meter::Metering;
+use crate::billing::stripe::{self, StripeBilling};
 use crate::billing::{Allowances, MeterSettings, MeterState};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
 use crate::people::{self, People};
@@ -44,6 +45,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Requests to servers that tenants name.
     pub outbound: Outbound,
+    /// The payment provider, where there is one.
+    pub stripe: Option<stripe::Settings>,
     /// The installation's root secret.
     pub root: RootSecret,
     /// Sizes and times.
@@ -123,6 +126,7 @@ pub struct Engine {
     admission: Gcra,
     pub(crate) store: Store,
     pub(crate) metering: Arc<Metering>,
+    pub(crate) stripe: Option<Arc<StripeBilling>>,
     /// Seals the answers that are kept under idempotency keys.
     pub(crate) answers: Sealer,
     tasks: TaskTracker,
@@ -162,7 +166,7 @@ impl Engine {
     /// # Errors
     /// When the log's feed was taken before, or the access state cannot be read.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { store, log, hub, clock, outbound, root, settings } = parts;
+        let Parts { store, log, hub, clock, outbound, stripe, root, settings } = parts;
         let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
         let access = Access::load(store.clone(), &root, Arc::clone(&clock), outbound, &settings).await?;
         let (cursors, node) = (CursorKey::new(&root), NodeId::new());
@@ -189,6 +193,7 @@ impl Engine {
             node,
             started_at: clock.now(),
             look_now: Notify::new(),
+            stripe: stripe.map(|stripe| StripeBilling::new(store.clone(), node, stripe)),
             access,
             log,
             hub,
@@ -209,6 +214,9 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine).refill_allowances(asked));
         engine.spawn_vital(Arc::clone(&engine).keep_allowances());
         engine.spawn(Arc::clone(&engine).keep_house());
+        if let Some(stripe) = &engine.stripe {
+            engine.spawn_vital(Arc::clone(stripe).run());
+        }
         Ok(engine)
     }
 

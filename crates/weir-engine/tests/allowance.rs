@@ -71,6 +71,7 @@ impl World {
         let hub = Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub");
         let outbound = Outbound::new(Policy::Trusted).expect("a client");
         let parts = Parts {
+            stripe: None,
             store: store.clone(),
             log,
             hub,

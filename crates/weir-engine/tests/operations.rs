@@ -83,6 +83,7 @@ impl World {
             hub,
             clock: Arc::new(SystemClock),
             outbound: Outbound::new(Policy::Trusted).expect("a client"),
+            stripe: None,
             root,
             settings: Settings::default(),
         };

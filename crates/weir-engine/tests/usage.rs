@@ -343,6 +343,7 @@ async fn start(world: (&str, &str), trap: Option<Arc<Trap>>) -> (Arc<Engine>, St
         log = Arc::new(Trapped(log, trap));
     }
     let parts = Parts {
+        stripe: None,
         root: store.root_secret().await.expect("a root secret"),
         store: store.clone(),
         log,

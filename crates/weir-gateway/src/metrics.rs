@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use weir_engine::billing::MeterState;
+use weir_engine::billing::stripe::Counts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -28,6 +29,13 @@ struct Route {
 struct Transport {
     transport: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+type Outcomes = Family<Outcome, Counter<u64, AtomicU64>>;
 
 type NewHistogram = fn() -> Histogram;
 
@@ -47,6 +55,10 @@ pub(crate) struct Metrics {
     sends: Counter<u64, AtomicU64>,
     slow: Counter<u64, AtomicU64>,
     usage: Usage,
+    reports: Outcomes,
+    reports_waiting: Gauge,
+    payment_webhooks: Outcomes,
+    suspensions: Outcomes,
 }
 
 /// How metering does.
@@ -104,6 +116,10 @@ impl Metrics {
             sends: Counter::default(),
             slow: Counter::default(),
             usage: Usage::default(),
+            reports: Family::default(),
+            reports_waiting: Gauge::default(),
+            payment_webhooks: Family::default(),
+            suspensions: Family::default(),
         };
         metrics.register();
         metrics
@@ -128,6 +144,18 @@ impl Metrics {
         r.register("weir_hub_sends", "Kernel calls that sent events", self.sends.clone());
         r.register("weir_slow_consumers", "Connections closed because they did not read", self.slow.clone());
         self.usage.register(r);
+        r.register("weir_billing_reports", "Usage reports by what became of them", self.reports.clone());
+        r.register(
+            "weir_billing_reports_waiting",
+            "Usage reports that are not done, on the node that reports",
+            self.reports_waiting.clone(),
+        );
+        r.register(
+            "weir_billing_webhooks",
+            "Webhooks of the payment provider",
+            self.payment_webhooks.clone(),
+        );
+        r.register("weir_billing_suspensions", "Suspensions for unpaid bills", self.suspensions.clone());
     }
 
     /// Counts one answered request. Routes are the router's patterns, so their number is bounded.
@@ -139,6 +167,22 @@ impl Metrics {
         let labels = Request { route: route.to_owned(), method: method.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
         self.durations.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    fn read_billing(&self, counts: &Counts) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let set = |family: &Outcomes, outcome, count: &AtomicU64| {
+            family.get_or_create(&Outcome { outcome }).inner().store(count.load(Relaxed), Relaxed);
+        };
+        set(&self.reports, "sent", &counts.sent);
+        set(&self.reports, "ambiguous", &counts.ambiguous);
+        set(&self.reports, "refused", &counts.refused);
+        set(&self.reports, "adjustment", &counts.adjustments);
+        set(&self.payment_webhooks, "taken", &counts.webhooks);
+        set(&self.payment_webhooks, "forged", &counts.forged);
+        set(&self.suspensions, "suspended", &counts.suspended);
+        set(&self.suspensions, "braked", &counts.braked);
+        self.reports_waiting.set(i64::try_from(counts.waiting.load(Relaxed)).unwrap_or(i64::MAX));
     }
 
     /// The exposition text.
@@ -159,6 +203,9 @@ impl Metrics {
         self.sends.inner().store(hub.sends, Relaxed);
         self.slow.inner().store(hub.slow_consumers, Relaxed);
         self.usage.set(&gateway.engine.meter_state());
+        if let Some(stripe) = gateway.engine.stripe() {
+            self.read_billing(&stripe.counts);
+        }
         let mut out = String::new();
         // Writing into a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);

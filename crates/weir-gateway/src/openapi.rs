@@ -1,7 +1,7 @@
 //! The OpenAPI document, generated from the handlers.
 
 use crate::rest::admin::{audit, connections, keys, members, projects, signing_keys, tenants};
-use crate::rest::billing::{plan, usage};
+use crate::rest::billing::{invoices, payments, plan, usage};
 use crate::rest::{auth, events, oidc, replay, schemas, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
@@ -26,10 +26,11 @@ use weir_core::Code;
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
         signing_keys::list, signing_keys::create, signing_keys::revoke,
         plan::read, plan::set_spend_cap, plan::list, plan::add,
+        invoices::list, payments::checkout, payments::portal, payments::webhook,
         schemas::list, schemas::read, schemas::versions, schemas::set, schemas::remove),
     tags((name = "events", description = "Publish, replay, look around"), (name = "connections", description = "Live connections"),
         (name = "auth", description = "People sign in"),
-        (name = "billing", description = "What was used, and what it costs"),
+        (name = "billing", description = "What was used, what it costs, and who pays"),
         (name = "schemas", description = "What payloads must look like"),
         (name = "admin", description = "Tenants, members, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),

@@ -31,6 +31,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .nest("/auth", auth::routes())
         .nest("/admin", admin::routes().route_layer(once.clone()).layer(compression()))
         .nest("/billing", billing::routes().route_layer(once).layer(compression()))
+        .route("/billing/stripe/webhook", post(billing::payments::webhook))
         .route("/ws", get(ws::upgrade))
         .route("/sse", get(sse::over_hyper))
         .route("/graphql", post(graphql::post).get(graphql::get).layer(compression()));

@@ -52,7 +52,7 @@ pub use nodes::{Closing, Enforced, Heartbeat, Node, Nodes};
 pub use notice::{Notice, Notices};
 pub use outbox::{Outbox, Report, ReportCount, ReportKey, ReportState, Settled};
 pub use page::{After, MAX_PAGE, Page};
-pub use payments::{Brake, Handled, PaymentEvent, Payments, Stood, SubscriptionState, UNPAID};
+pub use payments::{Brake, Handled, PaymentEvent, PaymentEvents, Payments, Stood, SubscriptionState, UNPAID};
 pub use people::{Email, People, User};
 pub use schemas::{NewSchema, SchemaRoom, SchemaSet, Schemas, TopicSchema};
 pub use shares::{Quota, Share, ShareWish, Shares};

@@ -100,15 +100,16 @@ pub struct ReportCount {
 /// Reports of usage. They are written from closed hours, in one statement, so that each hour's reports add up to its
 /// usage; then they are marked as begun, sent, and settled. Whoever does that holds the turn.
 pub trait Outbox: Send + Sync {
-    /// Takes or renews the turn to report, for `lease`. False when another node has it.
+    /// Takes or renews the turn to report, for `lease`. False when another node has it that runs.
     fn take_turn(&self, node: NodeId, lease: Duration) -> Reply<'_, bool>;
 
     /// Writes what is not yet reported of the hours that start in `from..until`, which must be closed, of the tenants
     /// with a subscription that covers them. Returns how many reports that made.
     fn write_reports(&self, metric: Metric, from: Timestamp, until: Timestamp) -> Reply<'_, u64>;
 
-    /// Reports that are due at `now`, the oldest of each tenant, none while an earlier one of its hour is not done.
-    fn due_reports(&self, now: Timestamp, limit: u32) -> Reply<'_, Vec<Report>>;
+    /// The time, by the clock of billing, and reports that are due at it: the oldest of each tenant, none while an earlier
+    /// one of its hour is not done.
+    fn due_reports(&self, limit: u32) -> Reply<'_, (Timestamp, Vec<Report>)>;
 
     /// Marks reports as being sent at `now`, before they are. A report that is `afresh` is known not to have arrived
     /// before.

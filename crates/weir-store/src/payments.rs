@@ -60,6 +60,8 @@ pub enum Stood {
     Changed(Box<Changed<Tenant>>),
     /// It was not changed: the brake holds.
     Braked,
+    /// It was not changed: a newer look has begun.
+    Outdated,
 }
 
 /// The installation's view of the payment provider. Nothing here is one tenant's own call.
@@ -70,19 +72,38 @@ pub trait Payments: Send + Sync {
     /// Whose customer this is.
     fn tenant_of_customer(&self, customer: String) -> Reply<'_, Option<TenantId>>;
 
-    /// Notes the tenant's subscriptions, the newest first. The first that has not ended becomes the account's.
-    fn note_subscriptions(&self, tenant: TenantId, all: Vec<SubscriptionState>) -> Reply<'_, ()>;
+    /// Begins a look at how a tenant stands: what was asked before it is out of date from now on. Returns its number.
+    fn begin_look(&self, tenant: TenantId) -> Reply<'_, i64>;
+
+    /// Notes the tenant's subscriptions, the newest first. The first that has not ended becomes the account's. False when
+    /// a newer look than this has begun; nothing is noted then.
+    fn note_subscriptions(&self, tenant: TenantId, look: i64, all: Vec<SubscriptionState>)
+    -> Reply<'_, bool>;
 
     /// Changes how a tenant stands with its bills, and with it the tenant's status: past due; suspended with the reason
     /// [`UNPAID`](crate::UNPAID), if the brake lets it; active again, if it was not suspended for another reason.
-    fn set_standing(&self, tenant: TenantId, standing: Standing, brake: Brake, by: By) -> Reply<'_, Stood>;
+    fn set_standing(
+        &self,
+        tenant: TenantId,
+        look: i64,
+        standing: Standing,
+        brake: Brake,
+        by: By,
+    ) -> Reply<'_, Stood>;
 
     /// Tenants that are past due since before `since`, the longest first.
     fn past_due(&self, since: Timestamp, limit: u32) -> Reply<'_, Vec<TenantId>>;
 
-    /// Tenants that do not stand well and have a customer, to be looked after even if no webhook comes.
-    fn troubled(&self, limit: u32) -> Reply<'_, Vec<TenantId>>;
+    /// Tenants after `after` that do not stand well and have a customer, in the order of their ids: to be looked after
+    /// even if no webhook comes.
+    fn troubled(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<TenantId>>;
 
+    /// The time, by the clock of billing.
+    fn time(&self) -> Reply<'_, Timestamp>;
+}
+
+/// Webhooks of the payment provider, each kept until it was looked at, and remembered after.
+pub trait PaymentEvents: Send + Sync {
     /// Keeps a webhook. False when it had come before.
     fn take_event(&self, id: String, kind: String, customer: Option<String>) -> Reply<'_, bool>;
 

@@ -3,8 +3,8 @@
 use crate::sql::{self, Sql};
 use crate::{
     AccessChange, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger,
-    Members, Nodes, Notice, Notices, Outbox, Payments, People, Reply, Schemas, Shares, SignIns, StoreError,
-    Tenants, Tickets, Usage,
+    Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas, Shares,
+    SignIns, StoreError, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,8 @@ pub struct Store {
     pub payments: Arc<dyn Payments>,
     /// Leases of events.
     pub allowances: Arc<dyn Allowances>,
+    /// Its webhooks.
+    pub payment_events: Arc<dyn PaymentEvents>,
     sql: Arc<Sql>,
 }
 
@@ -154,6 +156,7 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         outbox: sql.clone(),
         payments: sql.clone(),
         allowances: sql.clone(),
+        payment_events: sql.clone(),
         sql,
     };
     if options.auto_migrate {

@@ -27,13 +27,14 @@ const PROTOCOL_ERROR: &str = "PROTOCOL_ERROR";
 const INVALID_ARGUMENT: &str = "INVALID_ARGUMENT";
 
 /// The server's codes after which the same request can succeed later.
-const RETRYABLE: [&str; 9] = [
+const RETRYABLE: [&str; 10] = [
     "RATE_LIMIT_EXCEEDED",
     "PROJECT_LIMIT_EXCEEDED",
     "REQUEST_TIMEOUT",
     "SLOW_CONSUMER",
     "DRAINING",
     "OVERLOADED",
+    "PAYMENT_PROVIDER_UNAVAILABLE",
     "DATABASE_UNAVAILABLE",
     "EVENT_LOG_UNAVAILABLE",
     "INTERNAL",

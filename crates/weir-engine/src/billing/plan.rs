@@ -1,11 +1,10 @@
 //! The terms that hold for a tenant, and what it is willing to spend.
 
-use crate::access::Reach;
+use crate::admin::May;
 use crate::admin::permits::{BillingRead, BillingWrite, TenantsManage};
-use crate::admin::{May, Permit};
+use crate::billing::whose;
 use crate::{Engine, Error};
-use serde_json::json;
-use weir_core::{Code, Limits, Plan, TenantId, Timestamp};
+use weir_core::{Limits, Plan, TenantId, Timestamp};
 use weir_store::allowances::Reached;
 use weir_store::{AccessChange, Account};
 
@@ -80,17 +79,5 @@ impl Engine {
     /// `INVALID_REQUEST` for terms that cannot be counted; `CONFLICT` with another change at the same moment.
     pub async fn add_plan(&self, may: &May<TenantsManage>, terms: Plan) -> Result<Plan, Error> {
         Ok(self.store.billing.add_plan(terms, may.by(&*self.clock)).await?)
-    }
-}
-
-/// The tenant that is meant: one's own, and for operators the one they name.
-fn whose<P: Permit>(may: &May<P>, tenant: Option<TenantId>) -> Result<TenantId, Error> {
-    match (tenant, may.principal().reach) {
-        (Some(tenant), _) => may.tenant(tenant),
-        (None, Reach::Tenant(own)) => Ok(own),
-        (None, Reach::Installation) => {
-            Err(Error::new(Code::InvalidRequest, "Name the tenant with `tenant_id`.")
-                .with(json!({ "field": "tenant_id" })))
-        }
     }
 }

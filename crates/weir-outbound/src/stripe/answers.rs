@@ -95,6 +95,8 @@ pub struct Subscription {
     pub status: String,
     /// When it began, in seconds.
     pub start_date: i64,
+    /// A moment at which one of its periods begins.
+    pub billing_cycle_anchor: i64,
     /// When it ended, if it has.
     #[serde(default)]
     pub ended_at: Option<i64>,

@@ -10,8 +10,8 @@ pub enum Error {
     /// somebody changes something.
     #[error("Stripe refused the call: {0}")]
     Refused(Refusal),
-    /// The key is refused: no call will work until the operator mends `billing.stripe_secret_key`.
-    #[error("Stripe refuses the key of billing.stripe_secret_key: {0}")]
+    /// The key is refused: no call will work until the operator mends `stripe.secret_key`.
+    #[error("Stripe refuses the key of stripe.secret_key: {0}")]
     Unauthorized(Refusal),
     /// Too many calls: it took no effect, and can be made again later.
     #[error("Stripe asks to slow down: {0}")]

@@ -16,7 +16,7 @@ pub enum InvalidSignature {
     #[error("the header `Stripe-Signature` is not of the form t=…,v1=…")]
     Malformed,
     /// None of the signatures is one of our secrets'.
-    #[error("no signature fits the body and any secret of billing.stripe_webhook_secrets")]
+    #[error("no signature fits the body and any secret of stripe.webhook_secrets")]
     Mismatch,
     /// It was signed too long ago, or ahead of our time.
     #[error("it was signed {0} s from now, and {TOLERANCE_SECONDS} s is the most: check the clock")]

@@ -31,6 +31,7 @@ CREATE TABLE usage_outbox (
     PRIMARY KEY (tenant_id, metric, window_start, revision)
 );
 CREATE INDEX usage_outbox_due ON usage_outbox (due_at) WHERE state IN ('pending', 'unsure');
+CREATE INDEX usage_outbox_open ON usage_outbox (state, window_start) WHERE state <> 'sent';
 CREATE INDEX usage_outbox_by_hour ON usage_outbox (window_start);
 
 -- Webhooks that came. Each is looked at once; what it says is asked for again.
@@ -53,6 +54,8 @@ CREATE TABLE payment_suspensions (
 );
 CREATE INDEX payment_suspensions_by_time ON payment_suspensions (at);
 
+-- The number of the newest look at how the tenant stands: what an older one found is out of date.
+ALTER TABLE billing_accounts ADD COLUMN looks BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX billing_accounts_past_due ON billing_accounts (past_due_since) WHERE standing = 'past_due';
 
 -- Which node does what only one does at a time. The row of the brake is only locked.

@@ -114,6 +114,7 @@ macro_rules! on {
             payments::unpaid_bills_suspend_and_payment_mends_it,
             payments::other_suspensions_are_not_ended_by_payments,
             payments::the_brake_stops_a_wave_of_suspensions,
+            payments::what_an_older_look_found_is_dropped,
             payments::webhooks_are_taken_once_and_kept_until_done,
             allowances::blocks_shrink_near_the_limit,
             allowances::accepted_never_exceeds_the_limit_whatever_happens,

@@ -1,6 +1,6 @@
 use super::place::Place;
 use super::{at, at_once, set_up};
-use crate::{Batch, Counted, Metric, ReportKey, ReportState, Settled, Store, SubscriptionState};
+use crate::{Batch, Counted, Heartbeat, Metric, ReportKey, ReportState, Settled, Store, SubscriptionState};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_core::{ManualClock, NodeId, TenantId};
@@ -18,7 +18,7 @@ async fn subscribed(store: &Store, name: &str, since: i64) -> (TenantId, Counted
         since: at(since),
         ended: None,
     };
-    store.payments.note_subscriptions(tenant, vec![one]).await.expect("notes");
+    noted(store, tenant, vec![one]).await;
     let counted =
         Counted { tenant_id: tenant, project_id: access.project.id, metric: METRIC, at: at(0), quantity: 1 };
     (tenant, counted)
@@ -34,8 +34,8 @@ async fn write(store: &Store, until: i64) -> u64 {
     store.outbox.write_reports(METRIC, at(-100 * HOUR), at(until * HOUR)).await.expect("writes")
 }
 
-async fn due(store: &Store, now: i64) -> Vec<(ReportKey, i64)> {
-    let found = store.outbox.due_reports(at(now), 100).await.expect("reads");
+async fn due(store: &Store) -> Vec<(ReportKey, i64)> {
+    let (_, found) = store.outbox.due_reports(100).await.expect("reads");
     found.into_iter().map(|report| (report.key, report.quantity)).collect()
 }
 
@@ -56,6 +56,11 @@ async fn turned(place: &Place) -> Store {
     place.open_by(Arc::new(ManualClock::new(at(0)))).await
 }
 
+async fn noted(store: &Store, tenant: TenantId, all: Vec<SubscriptionState>) {
+    let look = store.payments.begin_look(tenant).await.expect("looks");
+    assert!(store.payments.note_subscriptions(tenant, look, all).await.expect("notes"));
+}
+
 pub async fn reports_add_up_to_the_usage(place: &Place) {
     let store = turned(place).await;
     let (tenant, counted) = subscribed(&store, "acme", HOUR / 2).await;
@@ -68,20 +73,20 @@ pub async fn reports_add_up_to_the_usage(place: &Place) {
     // The hour in which it subscribed is not reported, nor is one that is open, nor is who pays nothing.
     assert_eq!(write(&store, 3).await, 2);
     assert_eq!(write(&store, 3).await, 0, "what is written is not written again");
-    assert_eq!(due(&store, 0).await, [(key(tenant, 1, 1), 7)], "one of a tenant at a time, the oldest");
+    assert_eq!(due(&store).await, [(key(tenant, 1, 1), 7)], "one of a tenant at a time, the oldest");
     sent(&store, key(tenant, 1, 1)).await;
-    assert_eq!(due(&store, 0).await, [(key(tenant, 2, 1), 11)]);
+    assert_eq!(due(&store).await, [(key(tenant, 2, 1), 11)]);
 
     // What comes late is a report of the difference, after the one before it.
     used(&store, counted, 2, 4).await;
     assert_eq!(write(&store, 4).await, 2);
-    assert_eq!(due(&store, 0).await, [(key(tenant, 2, 1), 11)]);
+    assert_eq!(due(&store).await, [(key(tenant, 2, 1), 11)]);
     sent(&store, key(tenant, 2, 1)).await;
-    assert_eq!(due(&store, 0).await, [(key(tenant, 2, 2), 4)]);
+    assert_eq!(due(&store).await, [(key(tenant, 2, 2), 4)]);
     sent(&store, key(tenant, 2, 2)).await;
     assert_eq!(store.outbox.arrived(tenant, METRIC, at(2 * HOUR)).await.expect("a sum"), 15);
     sent(&store, key(tenant, 3, 1)).await;
-    assert!(due(&store, 0).await.is_empty());
+    assert!(due(&store).await.is_empty());
     assert_eq!(write(&store, 4).await, 0);
     assert!(store.outbox.open_reports().await.expect("none").is_empty());
 }
@@ -101,19 +106,25 @@ pub async fn reports_are_written_once_by_however_many(place: &Place) {
     })
     .await;
     assert_eq!(written.iter().sum::<u64>(), 10, "{written:?}");
-    let found = due(&store, 0).await;
+    let found = due(&store).await;
     assert_eq!(found.len(), 10);
     assert_eq!(found.iter().map(|(_, quantity)| quantity).sum::<i64>(), 145);
 }
 
 pub async fn a_report_says_how_often_it_was_sent_and_what_became_of_it(place: &Place) {
-    let store = turned(place).await;
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let store = place.open_by(clock.clone()).await;
     let (tenant, counted) = subscribed(&store, "acme", 0).await;
     used(&store, counted, 1, 5).await;
     used(&store, counted, 2, 6).await;
     write(&store, 3).await;
     let (first, second) = (key(tenant, 1, 1), key(tenant, 2, 1));
-    let read = async |now| store.outbox.due_reports(at(now), 9).await.expect("reads").remove(0);
+    let read = async |now| {
+        clock.set(at(now));
+        let (time, mut due) = store.outbox.due_reports(9).await.expect("reads");
+        assert_eq!(time, at(now));
+        due.remove(0)
+    };
     for n in 1..=3 {
         store.outbox.begin_reports(vec![(first, false)], at(n)).await.expect("begins");
         let report = read(0).await;
@@ -135,7 +146,7 @@ pub async fn a_report_says_how_often_it_was_sent_and_what_became_of_it(place: &P
     // A late copy of the same work changes nothing that is done.
     store.outbox.settle_reports(vec![settled(first, ReportState::Unsure)]).await.expect("settles");
     store.outbox.begin_reports(vec![(second, false)], at(70)).await.expect("begins nothing");
-    assert!(due(&store, 100).await.is_empty());
+    assert!(due(&store).await.is_empty());
     assert!(store.outbox.reject_report(first, "no such customer".into()).await.expect("rejects"));
     assert!(!store.outbox.reject_report(first, "again".into()).await.expect("is rejected"));
     assert!(!store.outbox.reject_report(key(tenant, 9, 1), "unknown".into()).await.expect("is not known"));
@@ -169,11 +180,11 @@ pub async fn hours_belong_to_the_subscription_that_covers_them(place: &Place) {
         one("sub_acme", 0, Some(3 * HOUR + 5)),
     ];
     for _ in 0..2 {
-        store.payments.note_subscriptions(tenant, all.clone()).await.expect("notes");
+        noted(&store, tenant, all.clone()).await;
     }
     write(&store, 8).await;
     let mut hours = Vec::new();
-    while let [(key, quantity)] = due(&store, 0).await[..] {
+    while let [(key, quantity)] = due(&store).await[..] {
         hours.push(quantity);
         sent(&store, key).await;
     }
@@ -186,11 +197,17 @@ pub async fn one_node_reports_at_a_time(place: &Place) {
     let (store, other) = (place.open().await, place.open().await);
     let [a, b] = [NodeId::new(), NodeId::new()];
     let (long, short) = (Duration::from_secs(600), Duration::ZERO);
+    for node in [a, b] {
+        let beat = Heartbeat { node, started_at: at(0), confirmed: 0, lease: long };
+        store.nodes.beat(beat).await.expect("beats");
+    }
     assert!(store.outbox.take_turn(a, long).await.expect("takes"));
     assert!(store.outbox.take_turn(a, short).await.expect("keeps"));
     // What has run out is another's, once the clock has moved.
     while !other.outbox.take_turn(b, long).await.expect("asks") {}
     assert!(!store.outbox.take_turn(a, long).await.expect("asks"));
+    store.nodes.leave(b).await.expect("leaves");
+    assert!(store.outbox.take_turn(a, long).await.expect("takes"), "whose node is gone has no turn");
 }
 
 pub async fn absurd_usage_stops_nobody_elses_reports(place: &Place) {
@@ -202,7 +219,7 @@ pub async fn absurd_usage_stops_nobody_elses_reports(place: &Place) {
         used(&store, theirs, 1, 1 << 52).await;
     }
     assert_eq!(write(&store, 2).await, 2);
-    let mut found = due(&store, 0).await;
+    let mut found = due(&store).await;
     found.sort_by_key(|(_, quantity)| *quantity);
     assert_eq!(found, [(key(tenant, 1, 1), 5), (key(absurd, 1, 1), 1_000_000_000_000_000)]);
 }

@@ -22,7 +22,9 @@ async fn stands(store: &Store, tenant: TenantId) -> (TenantStatus, Option<String
 }
 
 async fn set(store: &Store, tenant: TenantId, standing: Standing, brake: Brake) -> &'static str {
-    match store.payments.set_standing(tenant, standing, brake, by(5)).await.expect("sets") {
+    let look = store.payments.begin_look(tenant).await.expect("looks");
+    match store.payments.set_standing(tenant, look, standing, brake, by(5)).await.expect("sets") {
+        Stood::Outdated => "outdated",
         Stood::Already => "already",
         Stood::Changed(changed) => {
             assert_eq!(changed.change.tenant_id, tenant);
@@ -125,25 +127,57 @@ pub async fn webhooks_are_taken_once_and_kept_until_done(place: &Place) {
         let store = store.clone();
         async move {
             let kind = "invoice.paid".to_owned();
-            store.payments.take_event("evt_1".into(), kind, Some("cus_1".into())).await.expect("takes")
+            store.payment_events.take_event("evt_1".into(), kind, Some("cus_1".into())).await.expect("takes")
         }
     })
     .await;
     assert_eq!(taken.iter().filter(|new| **new).count(), 1);
-    let due = async || store.payments.due_events(9).await.expect("reads");
+    let due = async || store.payment_events.due_events(9).await.expect("reads");
     let event = due().await.remove(0);
     assert_eq!(
         (event.id.as_str(), event.customer_id.as_deref(), event.attempts),
         ("evt_1", Some("cus_1"), 0)
     );
-    store.payments.settle_event("evt_1".into(), Handled::Again(at(5))).await.expect("settles");
+    store.payment_events.settle_event("evt_1".into(), Handled::Again(at(5))).await.expect("settles");
     assert!(due().await.is_empty());
     clock.advance(Duration::from_secs(1));
     assert_eq!(due().await[0].attempts, 1);
-    store.payments.settle_event("evt_1".into(), Handled::Done("looked at".into())).await.expect("settles");
+    store
+        .payment_events
+        .settle_event("evt_1".into(), Handled::Done("looked at".into()))
+        .await
+        .expect("settles");
     assert!(due().await.is_empty());
-    assert!(!store.payments.take_event("evt_1".into(), "invoice.paid".into(), None).await.expect("is known"));
-    assert_eq!(store.payments.forget_events(Duration::from_secs(1)).await.expect("forgets"), 0);
+    assert!(
+        !store
+            .payment_events
+            .take_event("evt_1".into(), "invoice.paid".into(), None)
+            .await
+            .expect("is known")
+    );
+    assert_eq!(store.payment_events.forget_events(Duration::from_secs(1)).await.expect("forgets"), 0);
     clock.advance(Duration::from_secs(2));
-    assert_eq!(store.payments.forget_events(Duration::from_secs(1)).await.expect("forgets"), 1);
+    assert_eq!(store.payment_events.forget_events(Duration::from_secs(1)).await.expect("forgets"), 1);
+}
+
+pub async fn what_an_older_look_found_is_dropped(place: &Place) {
+    let (store, _clock) = turned(place).await;
+    let acme = tenant(&store, "acme").await;
+    let looks = at_once(4, |_| {
+        let store = store.clone();
+        async move { store.payments.begin_look(acme).await.expect("looks") }
+    })
+    .await;
+    let newest = looks.iter().copied().max().expect("four");
+    for look in looks {
+        let stood = store.payments.set_standing(acme, look, Standing::PastDue, LOOSE, by(1)).await;
+        let stood = stood.expect("answers");
+        match look == newest {
+            true => assert!(matches!(stood, Stood::Changed(_) | Stood::Already), "{stood:?}"),
+            false => assert!(matches!(stood, Stood::Outdated), "{stood:?}"),
+        }
+        let noted = store.payments.note_subscriptions(acme, look, Vec::new()).await.expect("answers");
+        assert_eq!(noted, look == newest);
+    }
+    assert_eq!(stands(&store, acme).await.2, Standing::PastDue);
 }

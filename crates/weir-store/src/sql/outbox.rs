@@ -37,7 +37,8 @@ impl Outbox for Sql {
             let taken = tx
                 .execute(
                     "UPDATE turns SET node_id = $1, until = $3
-                     WHERE name = 'stripe' AND (node_id = $1 OR node_id IS NULL OR until < $2)",
+                     WHERE name = 'stripe' AND (node_id = $1 OR node_id IS NULL OR until < $2 OR NOT EXISTS (
+                         SELECT 1 FROM nodes n WHERE n.id = turns.node_id AND n.lease_until >= $2))",
                     args![node, now, now.plus(lease)],
                 )
                 .await?;
@@ -51,13 +52,14 @@ impl Outbox for Sql {
         const WRITE: &str = "INSERT INTO usage_outbox
                  (tenant_id, metric, window_start, revision, quantity, customer_id, state, due_at)
              SELECT u.tenant_id, $1, u.window_start, coalesce(o.revision, 0) + 1, u.quantity - coalesce(o.quantity, 0),
-                 s.customer_id, 'pending', $4
-             FROM (SELECT tenant_id, window_start,
-                       CAST(sum(CASE WHEN quantity > $5 THEN $5 ELSE quantity END) AS BIGINT) AS quantity
-                   FROM usage_hourly WHERE metric = $1 AND window_start >= $2 AND window_start < $3
-                   GROUP BY tenant_id, window_start) u
-             JOIN stripe_subscriptions s ON s.tenant_id = u.tenant_id AND u.window_start >= s.metered_from
-                 AND (s.metered_until IS NULL OR u.window_start < s.metered_until)
+                 u.customer_id, 'pending', $4
+             FROM (SELECT h.tenant_id, h.window_start, s.customer_id,
+                       CAST(sum(CASE WHEN h.quantity > $5 THEN $5 ELSE h.quantity END) AS BIGINT) AS quantity
+                   FROM stripe_subscriptions s
+                   JOIN usage_hourly h ON h.tenant_id = s.tenant_id AND h.window_start >= s.metered_from
+                       AND (s.metered_until IS NULL OR h.window_start < s.metered_until)
+                   WHERE h.metric = $1 AND h.window_start >= $2 AND h.window_start < $3
+                   GROUP BY h.tenant_id, h.window_start, s.customer_id) u
              LEFT JOIN (SELECT tenant_id, window_start, max(revision) AS revision,
                             CAST(sum(quantity) AS BIGINT) AS quantity
                         FROM usage_outbox WHERE metric = $1 AND window_start >= $2 AND window_start < $3
@@ -74,7 +76,7 @@ impl Outbox for Sql {
         })
     }
 
-    fn due_reports(&self, now: Timestamp, limit: u32) -> Reply<'_, Vec<Report>> {
+    fn due_reports(&self, limit: u32) -> Reply<'_, (Timestamp, Vec<Report>)> {
         const DUE: &str = "SELECT * FROM (
                  SELECT o.*, row_number() OVER (PARTITION BY tenant_id ORDER BY window_start, metric, revision) AS place
                  FROM usage_outbox o
@@ -84,8 +86,9 @@ impl Outbox for Sql {
                        AND e.revision < o.revision AND e.state IN ('pending', 'unsure'))) due
              WHERE place = 1 ORDER BY window_start, tenant_id LIMIT $2";
         self.call(async move {
+            let now = self.now().await?;
             let rows = self.database.fetch_all(Scope::Operator, DUE, args![now, limit]).await?;
-            rows.iter().map(report).collect()
+            Ok((now, rows.iter().map(report).collect::<Result<_, _>>()?))
         })
     }
 

@@ -6,8 +6,8 @@ use super::database::{Scope, Tx};
 use super::tenants::tenant;
 use super::value::{Row, args};
 use crate::{
-    AccessChangeKind, Brake, By, Changed, Handled, PaymentEvent, Payments, Reply, Standing, Stood,
-    StoreError, SubscriptionState, TenantStatus, UNPAID,
+    AccessChangeKind, Brake, By, Changed, Handled, PaymentEvent, PaymentEvents, Payments, Reply, Standing,
+    Stood, StoreError, SubscriptionState, TenantStatus, UNPAID,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -36,6 +36,14 @@ impl Tx {
         self.execute("INSERT INTO payment_suspensions (tenant_id, at) VALUES ($1, $2)", args![tenant, now])
             .await?;
         Ok(true)
+    }
+
+    /// Whether no newer look at the tenant has begun. Call with the tenant's lock held, and its account made.
+    async fn is_newest(&mut self, tenant: TenantId, look: i64) -> Result<bool, StoreError> {
+        let row = self
+            .fetch("account", "SELECT looks FROM billing_accounts WHERE tenant_id = $1", args![tenant])
+            .await?;
+        Ok(row.get::<i64>("looks")? == look)
     }
 
     async fn note_subscription(
@@ -90,12 +98,34 @@ impl Payments for Sql {
         })
     }
 
-    fn note_subscriptions(&self, tenant: TenantId, all: Vec<SubscriptionState>) -> Reply<'_, ()> {
+    fn begin_look(&self, tenant: TenantId) -> Reply<'_, i64> {
+        const LOOK: &str =
+            "UPDATE billing_accounts SET looks = looks + 1 WHERE tenant_id = $1 RETURNING looks";
         self.call(async move {
             let mut tx = self.database.begin(tenant).await?;
             tx.lock_billing(tenant).await?;
             let now = self.time(&mut tx).await?;
             tx.account(tenant, now).await?;
+            let look = tx.fetch("account", LOOK, args![tenant]).await?.get("looks")?;
+            tx.commit().await?;
+            Ok(look)
+        })
+    }
+
+    fn note_subscriptions(
+        &self,
+        tenant: TenantId,
+        look: i64,
+        all: Vec<SubscriptionState>,
+    ) -> Reply<'_, bool> {
+        self.call(async move {
+            let mut tx = self.database.begin(tenant).await?;
+            tx.lock_billing(tenant).await?;
+            let now = self.time(&mut tx).await?;
+            tx.account(tenant, now).await?;
+            if !tx.is_newest(tenant, look).await? {
+                return Ok(false);
+            }
             // Of two at once the newer one is metered from its beginning, so that no hour is reported for both.
             let mut next = None;
             for one in &all {
@@ -108,11 +138,19 @@ impl Payments for Sql {
                 args![tenant, current],
             )
             .await?;
-            tx.commit().await
+            tx.commit().await?;
+            Ok(true)
         })
     }
 
-    fn set_standing(&self, id: TenantId, standing: Standing, brake: Brake, by: By) -> Reply<'_, Stood> {
+    fn set_standing(
+        &self,
+        id: TenantId,
+        look: i64,
+        standing: Standing,
+        brake: Brake,
+        by: By,
+    ) -> Reply<'_, Stood> {
         self.call(async move {
             let mut tx = self.database.begin(Scope::Operator).await?;
             let now = self.time(&mut tx).await?;
@@ -122,6 +160,9 @@ impl Payments for Sql {
             }
             tx.lock_billing(id).await?;
             let before = tx.account(id, now).await?;
+            if !tx.is_newest(id, look).await? {
+                return Ok(Stood::Outdated);
+            }
             const READ: &str = concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id = $1");
             let then = tenant(&tx.fetch("tenant", READ, args![id]).await?)?;
             let unpaid = then.status_reason.as_deref() == Some(UNPAID);
@@ -189,15 +230,23 @@ impl Payments for Sql {
         })
     }
 
-    fn troubled(&self, limit: u32) -> Reply<'_, Vec<TenantId>> {
+    fn troubled(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<TenantId>> {
         const TROUBLED: &str = "SELECT tenant_id FROM billing_accounts
-             WHERE standing <> 'active' AND stripe_customer_id IS NOT NULL ORDER BY past_due_since DESC LIMIT $1";
+             WHERE standing <> 'active' AND stripe_customer_id IS NOT NULL AND tenant_id > $1
+             ORDER BY tenant_id LIMIT $2";
         self.call(async move {
-            let rows = self.database.fetch_all(Scope::Operator, TROUBLED, args![limit]).await?;
+            let after = after.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
+            let rows = self.database.fetch_all(Scope::Operator, TROUBLED, args![after, limit]).await?;
             rows.iter().map(|row| row.get("tenant_id")).collect()
         })
     }
 
+    fn time(&self) -> Reply<'_, Timestamp> {
+        self.call(self.now())
+    }
+}
+
+impl PaymentEvents for Sql {
     fn take_event(&self, id: String, kind: String, customer: Option<String>) -> Reply<'_, bool> {
         const TAKE: &str = "INSERT INTO stripe_events (event_id, kind, customer_id, received_at, due_at)
              VALUES ($1, $2, $3, $4, $4) ON CONFLICT (event_id) DO NOTHING";

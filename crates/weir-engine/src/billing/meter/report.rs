@@ -3,6 +3,7 @@
 use super::recount::{Drift, is_closed};
 use crate::admin::May;
 use crate::admin::permits::BillingRead;
+use crate::billing::whose;
 use crate::{Engine, Error};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -261,18 +262,6 @@ impl Engine {
             return refuse(&format!("is, in whole windows, longer than {MAX_USAGE_DAYS} days"));
         }
         Ok((from, to))
-    }
-}
-
-/// Whose usage is meant: one's own tenant's, and for operators the named one's.
-fn whose(may: &May<BillingRead>, tenant: Option<TenantId>) -> Result<TenantId, Error> {
-    match (tenant, may.principal().reach) {
-        (Some(tenant), _) => may.tenant(tenant),
-        (None, crate::Reach::Tenant(own)) => Ok(own),
-        (None, crate::Reach::Installation) => {
-            Err(Error::new(Code::InvalidRequest, "Name the tenant with `tenant_id`.")
-                .with(json!({ "field": "tenant_id" })))
-        }
     }
 }
 
