@@ -25,6 +25,11 @@ struct Settled {
 }
 
 impl Settled {
+    /// Nothing was accepted yet.
+    const fn nothing(tenant: TenantId, period: Period) -> Self {
+        Self { tenant, period, settled: 0, recount_after: None, unleased: false, snapshot: None, noticed: 0 }
+    }
+
     /// Adds what may have been accepted beyond leases that stand; in doubt, the log will be asked. What was noted
     /// before for the recount knew nothing of it.
     fn add(&mut self, events: u64, in_doubt_until: Option<Timestamp>) {
@@ -207,6 +212,17 @@ impl Tx {
         Ok(reached)
     }
 
+    /// A tenant without a limit gets one: what it has of the period, and what is accepted until every node has heard of
+    /// it, was not leased, and counts.
+    pub async fn begin_limit(&mut self, account: &Account) -> Result<(), StoreError> {
+        let (tenant, period) = (account.tenant_id, account.period);
+        let now = self.now().await?;
+        let begun = self.settled(tenant, period.start).await?;
+        let mut of = begun.unwrap_or(Settled::nothing(tenant, period));
+        (of.unleased, of.recount_after, of.snapshot) = (true, Some(now.plus(IN_DOUBT)), None);
+        self.set_settled(&of).await
+    }
+
     /// Nothing is leased to a tenant without a limit. If it gets one in this period, the log says how much was
     /// accepted meanwhile.
     async fn stop_leasing(&mut self, wish: &LeaseWish, account: &Account) -> Result<(), StoreError> {
@@ -268,16 +284,7 @@ impl Sql {
             ));
         }
         let begun = tx.settled(tenant, period.start).await?;
-        // The first lease of the period: what was accepted before it, under terms without a limit, counts.
-        let mut of = begun.unwrap_or(Settled {
-            tenant,
-            period,
-            settled: 0,
-            recount_after: None,
-            unleased: true,
-            snapshot: None,
-            noticed: 0,
-        });
+        let mut of = begun.unwrap_or(Settled::nothing(tenant, period));
         of.period.end = period.end;
         let stored = tx.own_lease(tenant, period.start, node).await?;
         let said = wish.held.filter(|held| held.period_start == period.start);

@@ -141,12 +141,16 @@ impl Billing for Sql {
                     account.plan.name
                 )));
             }
+            let unlimited = account.event_limit().is_none();
             account.spend_cap_micros = cap;
             tx.execute(
                 "UPDATE billing_accounts SET spend_cap_micros = $2 WHERE tenant_id = $1",
                 args![tenant, stored],
             )
             .await?;
+            if unlimited && account.event_limit().is_some() {
+                tx.begin_limit(&account).await?;
+            }
             let details = json!({ "spend_cap_micros": cap, "currency": account.plan.currency });
             let change = tx.change_access(tenant, AccessChangeKind::SpendCap, tenant, details, &by).await?;
             tx.commit().await?;

@@ -204,12 +204,8 @@ impl Tenants for Sql {
             let details = json!({ "plan": plan, "limits": overrides.fields() });
             let mut tx = self.database.begin(id).await?;
             tx.lock_billing(id).await?;
-            let before = tx.fetch(
-                "tenant",
-                concat!("SELECT ", tenant_columns!(""), " FROM tenants WHERE id = $1"),
-                args![id],
-            );
-            let before = tenant(&before.await?)?.plan;
+            let now = self.time(&mut tx).await?;
+            let before = tx.account(id, now).await?;
             let row = tx
                 .fetch(
                     "tenant",
@@ -222,8 +218,12 @@ impl Tenants for Sql {
                 )
                 .await?;
             // Who keeps the plan keeps its terms.
-            if plan != before {
+            if plan != before.plan.name {
                 tx.change_terms(id, plan).await?;
+            }
+            let after = tx.account(id, now).await?;
+            if before.event_limit().is_none() && after.event_limit().is_some() {
+                tx.begin_limit(&after).await?;
             }
             tx.finish_tenant(row, AccessChangeKind::TenantPlan, details, &by).await
         })
