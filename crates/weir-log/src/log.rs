@@ -236,6 +236,7 @@ pub trait EventLog: Send + Sync + 'static {
     /// Whether the log works and what its acks are worth.
     fn health(&self) -> BoxFuture<'_, Health>;
 
-    /// Writes what is queued, then stops. Later appends are refused.
+    /// Writes what is queued, waits for reads that are under way, then stops. Later appends are refused, later reads may be.
+    /// Once it returns, nothing but the log itself holds its files or connections.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

@@ -78,9 +78,15 @@ impl Options {
 struct Reads {
     storage: Arc<Storage>,
     slots: Arc<Semaphore>,
+    size: u32,
 }
 
 impl Reads {
+    fn new(storage: Arc<Storage>, readers: usize) -> Self {
+        let size = u32::try_from(readers).unwrap_or(u32::MAX).clamp(1, 1_024);
+        Self { storage, slots: Arc::new(Semaphore::new(size as usize)), size }
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Storage) -> Result<T, LogError> + Send + 'static,
@@ -89,11 +95,19 @@ impl Reads {
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| stopped())?;
         let storage = self.storage.clone();
         let work = move || {
-            // Given back when the work is done, not when the caller loses patience.
+            // Given back when the work is done and the storage let go, not when the caller loses patience.
             let _slot = slot;
+            let storage = storage;
             work(&storage)
         };
         task::spawn_blocking(work).await.map_err(|_| stopped())?
+    }
+
+    /// Waits for the work that is under way, its callers gone or not, and refuses more.
+    async fn end(&self) {
+        // Failing means that it has been closed before.
+        let _all = self.slots.acquire_many(self.size).await;
+        self.slots.close();
     }
 }
 
@@ -128,7 +142,7 @@ impl Embedded {
         });
         let thread =
             thread.map_err(|e| LogError::Unavailable(format!("cannot start the log's thread: {e}")))?;
-        let reads = Reads { storage, slots: Arc::new(Semaphore::new(options.readers.max(1))) };
+        let reads = Reads::new(storage, options.readers);
         let catch_up = runtime.spawn({
             let (feeder, reads) = (feeder.clone(), reads.clone());
             async move {
@@ -249,6 +263,8 @@ impl EventLog for Embedded {
             if let Some(catch_up) = catch_up {
                 let _ = catch_up.await;
             }
+            // A read whose caller has gone still has the files open, and the next process wants them.
+            self.reads.end().await;
         }
         .boxed()
     }

@@ -2,6 +2,7 @@
 //! this test binary again, told by an environment variable which part to play.
 
 use super::place;
+use futures::FutureExt;
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -259,4 +260,31 @@ async fn one_process_a_directory() {
     log.close().await;
     drop(log);
     Embedded::open(&options).expect("open once it is free").close().await;
+}
+
+/// Readers that lost patience leave work behind; a log that is closed waits for it, so that its directory is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_and_dropped_is_free() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (options, place) = (Options::new(directory.path()), place());
+    for round in 0..20 {
+        let log = Embedded::open(&options).unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+        if round == 0 {
+            let filler = |i| Record { payload: payload_of(10_000), ..named(&format!("f{i}")) };
+            log.append(&place, (0..1_000).map(filler).collect()).await.expect("append");
+        }
+        for _ in 0..8 {
+            let patterns = [">".parse().expect("a pattern")].into();
+            let query = ReadQuery { after: 0, patterns, max_events: 1_000, max_bytes: 64 << 20 };
+            // Seldom it is done at once; most of the time it is left to itself.
+            drop(log.read(&place, query).now_or_never());
+        }
+        log.close().await;
+        drop(log);
+    }
+}
+
+/// A payload of that many bytes.
+fn payload_of(bytes: usize) -> Payload {
+    Payload::parse(format!("\"{}\"", "x".repeat(bytes - 2)).as_bytes()).expect("a payload")
 }
