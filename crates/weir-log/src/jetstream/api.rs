@@ -124,26 +124,33 @@ impl Api {
     async fn request(&self, subject: String, body: &Value) -> Result<Message, LogError> {
         self.check_connected()?;
         let _permit = self.reads.acquire().await;
+        let ask = || self.client.request(subject.clone(), body.to_string().into());
+        self.until_answered(&subject, ask).await?.map_err(|e| {
+            LogError::Unavailable(match e.kind() {
+                RequestErrorKind::NoResponders => {
+                    format!("nobody answers {subject}: is JetStream enabled?")
+                }
+                _ => format!("{subject}: {e}"),
+            })
+        })
+    }
+
+    /// Asks until there is an answer, for as long as a request may take.
+    pub async fn until_answered<F: Future>(
+        &self,
+        what: &str,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<F::Output, LogError> {
         let began = Instant::now();
         let mut patience = ASK_AGAIN;
         loop {
             let left = self.options.request_timeout.saturating_sub(began.elapsed());
-            let answer = self.client.request(subject.clone(), body.to_string().into());
-            match timeout(patience.min(left), answer).await {
-                Ok(answer) => {
-                    return answer.map_err(|e| {
-                        LogError::Unavailable(match e.kind() {
-                            RequestErrorKind::NoResponders => {
-                                format!("nobody answers {subject}: is JetStream enabled?")
-                            }
-                            _ => format!("{subject}: {e}"),
-                        })
-                    });
-                }
+            match timeout(patience.min(left), ask()).await {
+                Ok(answer) => return Ok(answer),
                 Err(_) if patience < left => patience *= 2,
                 Err(_) => {
                     let limit = self.options.request_timeout;
-                    return Err(LogError::Unavailable(format!("{subject}: no answer within {limit:?}")));
+                    return Err(LogError::Unavailable(format!("{what}: no answer within {limit:?}")));
                 }
             }
         }

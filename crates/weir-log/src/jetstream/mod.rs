@@ -19,6 +19,7 @@
 
 mod api;
 mod floors;
+mod held;
 mod live;
 mod message;
 mod options;
@@ -218,7 +219,9 @@ impl JetStream {
         let (queued, acks): (Vec<_>, Vec<_>) = messages
             .into_iter()
             .zip(weights)
-            .map(|(message, weight)| Queued::new(message, weight, Arc::clone(&self.budget)))
+            .map(|(message, weight)| {
+                Queued::new(message, place.project, &stream, weight, Arc::clone(&self.budget))
+            })
             .unzip();
         self.with_lane(&place.stream, |lane| lane.line.send(queued).map_err(|_| closed()))??;
         Ok(acks)
@@ -261,10 +264,12 @@ async fn judge(log: &Arc<Core>, stream: &Stream, record: &Record, ack: Ack) -> R
     if first.fingerprint() != ours.fingerprint() {
         return Ok(Outcome::Conflict);
     }
+    // A message that was sent twice may have met itself.
+    let own = ack.unsure && first.published_at == record.published_at;
     Ok(Outcome::Appended(Appended {
         position: first.position(epoch),
         published_at: first.published_at,
-        duplicate: true,
+        duplicate: !own,
     }))
 }
 
@@ -291,7 +296,9 @@ impl EventLog for JetStream {
                 let ack = match ack.await.map_err(|_| closed())? {
                     Ok(ack) => ack,
                     Err(Refusal::Failed(error)) => return Err(error),
-                    Err(Refusal::InProcess) => insist(&core, &stream, &place, record).await?,
+                    Err(Refusal::InProcess | Refusal::Unheard) => {
+                        insist(&core, &stream, &place, record).await?
+                    }
                 };
                 outcomes.push(judge(&core, &stream, record, ack).await?);
             }
@@ -436,7 +443,8 @@ async fn insist(core: &Core, stream: &Stream, place: &Place, record: &Record) ->
             Err(Refusal::InProcess) if Instant::now() > deadline => {
                 return Err(LogError::Unavailable("an event with this id is being stored; try again".into()));
             }
-            Err(Refusal::InProcess) => {}
+            Err(Refusal::Unheard) if Instant::now() > deadline => return Err(publish::unheard(stream)),
+            Err(Refusal::InProcess | Refusal::Unheard) => {}
         }
     }
 }

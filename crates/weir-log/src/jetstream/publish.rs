@@ -3,14 +3,17 @@
 //! NATS keeps the order of one connection, so publishes are pipelined without waiting for each other's
 //! acks, up to a bound. A stream on a single server syncs every message on its own; there, what has
 //! queued up behind an ack goes as one atomic batch, which is synced once.
+//!
+//! What finds no leader is kept (see [`super::held`]): while something is, nothing that is behind it is sent.
 
 use super::api::{ApiError, Link, problem};
+use super::held::Held;
 use super::message::Outbound;
 use super::stream::Stream;
 use crate::LogError;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::ErrorCode;
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{Message, RequestErrorKind, StatusCode, Subscriber};
 use futures::StreamExt;
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use weir_core::ProjectId;
 
 /// Messages on their way to the server at once, at most.
 const WINDOW: usize = 1024;
@@ -32,12 +36,18 @@ const WORTH_A_BATCH: usize = 16;
 const BATCHES: usize = 2;
 /// "atomic publish batch contains duplicate message id": nothing of the batch was stored.
 const BATCH_HAS_DUPLICATE: ErrorCode = ErrorCode(10201);
+/// "atomic publish batch is incomplete": its beginning found no leader. Nothing of the batch was stored.
+const BATCH_INCOMPLETE: ErrorCode = ErrorCode(10176);
+/// For how many times the time-out of a request a message may wait for a leader, from when it was put in line.
+const PATIENCE: u32 = 2;
 
 /// What the stream says of a stored message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ack {
     pub sequence: u64,
     pub duplicate: bool,
+    /// Whether it was sent before and may have been stored then, so that it may be a repetition of itself.
+    pub unsure: bool,
 }
 
 /// How a publish ended.
@@ -47,6 +57,8 @@ pub(super) enum Refusal {
     Failed(LogError),
     /// A message with the same id is being stored at this moment: ask again.
     InProcess,
+    /// Nobody took it, so it was not stored: the stream is missing or has no leader just now.
+    Unheard,
 }
 
 /// Bytes that are in line or on their way, over all streams.
@@ -75,23 +87,41 @@ impl Budget {
 /// A message in line. Dropping it gives its bytes back.
 pub(super) struct Queued {
     message: Outbound,
+    project: ProjectId,
     /// Whether the stream looks for its id among the recent ones.
     deduped: bool,
+    /// Whether it was sent before and may have been stored.
+    unsure: bool,
+    /// Until when it may wait for a leader.
+    until: Instant,
     bytes: usize,
     budget: Arc<Budget>,
     done: Option<oneshot::Sender<Result<Ack, Refusal>>>,
 }
 
 impl Queued {
-    /// Wraps a message whose `bytes` were taken from the budget.
+    /// Wraps a message of `project` whose `bytes` were taken from the budget.
     pub fn new(
         message: Outbound,
+        project: ProjectId,
+        stream: &Stream,
         bytes: usize,
         budget: Arc<Budget>,
     ) -> (Self, oneshot::Receiver<Result<Ack, Refusal>>) {
         let (done, outcome) = oneshot::channel();
         let deduped = message.headers.get(NATS_MESSAGE_ID).is_some();
-        (Self { message, deduped, bytes, budget, done: Some(done) }, outcome)
+        let until = Instant::now() + stream.api.options.request_timeout * PATIENCE;
+        let done = Some(done);
+        (Self { message, project, deduped, unsure: false, until, bytes, budget, done }, outcome)
+    }
+
+    pub(super) const fn project(&self) -> ProjectId {
+        self.project
+    }
+
+    /// Whether it may be sent again later.
+    pub(super) fn may_wait(&self, now: Instant) -> bool {
+        now < self.until
     }
 
     fn finish(mut self, outcome: Result<Ack, Refusal>) {
@@ -101,7 +131,7 @@ impl Queued {
         }
     }
 
-    fn fail(self, error: &LogError) {
+    pub(super) fn fail(self, error: &LogError) {
         self.finish(Err(Refusal::Failed(error.clone())));
     }
 }
@@ -141,6 +171,7 @@ pub(super) struct Publisher {
     stream: Arc<Stream>,
     line: mpsc::UnboundedReceiver<Vec<Queued>>,
     waiting: VecDeque<Queued>,
+    held: Held,
     /// By token, which counts up: the first one is the oldest.
     flights: BTreeMap<u64, Flight>,
     in_flight: usize,
@@ -161,6 +192,7 @@ impl Publisher {
             stream,
             line,
             waiting: VecDeque::new(),
+            held: Held::new(),
             flights: BTreeMap::new(),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -179,8 +211,10 @@ impl Publisher {
             Err(error) => return self.refuse_all(&error.to_string()).await,
         };
         let mut open = true;
-        while open || !self.waiting.is_empty() || !self.flights.is_empty() {
+        while open || !self.waiting.is_empty() || !self.held.is_empty() || !self.flights.is_empty() {
+            // What is held waits for all acks first; then for the end of the pause.
             let deadline = self.flights.first_key_value().map(|(_, flight)| flight.deadline);
+            let deadline = deadline.or_else(|| self.held.again());
             tokio::select! {
                 biased;
                 changed = link.changed() => {
@@ -216,15 +250,20 @@ impl Publisher {
     }
 
     async fn send_ready(&mut self) {
+        if !self.held.is_empty() && !self.flights.is_empty() {
+            return;
+        }
+        match self.held.release(&mut self.waiting) {
+            None => return,
+            Some(released) if self.singles > 0 => self.singles += released,
+            Some(_) => {}
+        }
         if self.waiting.is_empty() {
             return;
         }
         let known = match self.stream.known().await {
             Ok(known) => known,
-            Err(error) => {
-                self.waiting.drain(..).for_each(|message| message.fail(&error));
-                return;
-            }
+            Err(error) => return self.postpone(&error),
         };
         let batching = known.replicas == 1 && known.batches;
         while let Some(first) = self.waiting.front() {
@@ -250,6 +289,22 @@ impl Publisher {
             if let Err(error) = sent {
                 self.fail_everything(&error);
             }
+        }
+    }
+
+    /// The stream cannot be found out about: what may still wait does, in its place in the line.
+    fn postpone(&mut self, error: &LogError) {
+        let now = Instant::now();
+        let line = std::mem::take(&mut self.waiting);
+        for message in line {
+            if error.is_transient() && message.may_wait(now) {
+                self.waiting.push_back(message);
+            } else {
+                message.fail(error);
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.held.pause();
         }
     }
 
@@ -297,19 +352,16 @@ impl Publisher {
     fn settle(&mut self, ack: &Message) {
         let token = ack.subject.rsplit('.').next().and_then(|token| token.parse().ok());
         // Acks of flights that were given up are late: their callers were told "unknown".
-        let Some(flight) = token.and_then(|token| self.land(token)) else { return };
+        let Some((token, flight)) = token.and_then(|token| Some((token, self.land(token)?))) else { return };
         if ack.status == Some(StatusCode::NO_RESPONDERS) {
-            self.stream.forget();
-            let error = LogError::Unavailable(format!(
-                "nobody takes publishes for stream {}: it is missing or has no leader",
-                self.stream.layout.name
-            ));
-            flight.messages.into_iter().for_each(|message| message.fail(&error));
-            return;
+            return self.hold(token, flight);
         }
         match serde_json::from_slice::<AckReply>(&ack.payload) {
-            Ok(AckReply { error: None, seq, duplicate }) if seq > 0 => deliver(flight, seq, duplicate),
-            Ok(AckReply { error: Some(error), .. }) => self.refuse(flight, &error),
+            Ok(AckReply { error: None, seq, duplicate }) if seq > 0 => {
+                self.held.stored(token, &flight.messages);
+                deliver(flight, seq, duplicate);
+            }
+            Ok(AckReply { error: Some(error), .. }) => self.refuse(token, flight, &error),
             _ => {
                 let error = LogError::Unavailable("the stream gave an unreadable ack".into());
                 flight.messages.into_iter().for_each(|message| message.fail(&error));
@@ -317,7 +369,20 @@ impl Publisher {
         }
     }
 
-    fn refuse(&mut self, flight: Flight, error: &ApiError) {
+    /// Nobody took the flight: nothing of it was stored, and it is sent again in a moment.
+    fn hold(&mut self, token: u64, flight: Flight) {
+        let error = unheard(&self.stream);
+        self.held.keep(token, flight.messages, &error);
+        if self.held.is_lasting() {
+            // It may be gone, and is then made anew.
+            self.stream.forget();
+        }
+    }
+
+    fn refuse(&mut self, token: u64, flight: Flight, error: &ApiError) {
+        if flight.messages.len() > 1 && error.code == BATCH_INCOMPLETE {
+            return self.hold(token, flight);
+        }
         if flight.messages.len() > 1 && error.code == BATCH_HAS_DUPLICATE {
             // Nothing was stored. One by one each message gets its own answer.
             self.singles += flight.messages.len();
@@ -345,7 +410,11 @@ impl Publisher {
                 self.stream.layout.name, self.stream.api.options.request_timeout
             ));
             if let Some(flight) = self.land(token) {
-                flight.messages.into_iter().for_each(|message| message.fail(&error));
+                let (mut known, unknown): (Vec<_>, Vec<_>) =
+                    flight.messages.into_iter().partition(|m| m.deduped);
+                unknown.into_iter().for_each(|message| message.fail(&error));
+                known.iter_mut().for_each(|message| message.unsure = true);
+                self.held.keep(token, known, &error);
             }
         }
     }
@@ -362,6 +431,7 @@ impl Publisher {
         for (_, flight) in std::mem::take(&mut self.flights) {
             flight.messages.into_iter().for_each(|message| message.fail(&error));
         }
+        self.held.fail(&error);
         self.waiting.drain(..).for_each(|message| message.fail(&error));
         (self.in_flight, self.in_flight_bytes, self.singles) = (0, 0, 0);
     }
@@ -378,7 +448,8 @@ impl Publisher {
 fn deliver(flight: Flight, last: u64, duplicate: bool) {
     let first = last + 1 - (flight.messages.len() as u64).min(last);
     for (sequence, message) in (first..).zip(flight.messages) {
-        message.finish(Ok(Ack { sequence, duplicate }));
+        let unsure = message.unsure;
+        message.finish(Ok(Ack { sequence, duplicate, unsure }));
     }
 }
 
@@ -389,19 +460,26 @@ fn refusal(error: &ApiError) -> Refusal {
     }
 }
 
-/// Publishes one message past the line.
+/// That nobody took a message for this stream.
+pub(super) fn unheard(stream: &Stream) -> LogError {
+    let name = &stream.layout.name;
+    LogError::Unavailable(format!("nobody takes publishes for stream {name}: it is missing or has no leader"))
+}
+
+/// Publishes one message past the line. It must not have been stored so far.
 pub(super) async fn publish_alone(stream: &Stream, message: Outbound) -> Result<Ack, Refusal> {
     let failed = |error: &dyn std::fmt::Display| Refusal::Failed(LogError::Unavailable(error.to_string()));
     let Outbound { subject, headers, payload } = message;
-    let ack = stream
-        .api
-        .client
-        .request_with_headers(subject, headers, payload)
-        .await
-        .map_err(|error| failed(&error))?;
+    let ack =
+        stream.api.client.request_with_headers(subject, headers, payload).await.map_err(
+            |error| match error.kind() {
+                RequestErrorKind::NoResponders => Refusal::Unheard,
+                _ => failed(&error),
+            },
+        )?;
     match serde_json::from_slice::<AckReply>(&ack.payload) {
         Ok(AckReply { error: Some(error), .. }) => Err(refusal(&error)),
-        Ok(AckReply { seq, duplicate, .. }) => Ok(Ack { sequence: seq, duplicate }),
+        Ok(AckReply { seq, duplicate, .. }) => Ok(Ack { sequence: seq, duplicate, unsure: false }),
         Err(error) => Err(failed(&error)),
     }
 }

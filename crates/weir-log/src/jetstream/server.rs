@@ -140,7 +140,19 @@ impl NatsServer {
     /// # Errors
     /// Those of the operating system.
     pub fn freeze(&self) -> io::Result<()> {
-        self.signal("-STOP")
+        self.signal("-STOP")?;
+        // Each thread stops on its own; a busy machine lets one answer after the signal was sent.
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while !std::fs::read_dir(&tasks)
+            .is_ok_and(|tasks| tasks.flatten().all(|task| is_stopped(&task.path())))
+        {
+            if !std::path::Path::new(&tasks).exists() || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Lets a frozen process go on (`SIGCONT`).
@@ -160,6 +172,12 @@ impl NatsServer {
         let log = std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default();
         log.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Whether a thread stands still, as its system (Linux) tells: the state follows the name in parentheses.
+fn is_stopped(task: &std::path::Path) -> bool {
+    let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
 }
 
 impl Drop for NatsServer {

@@ -155,7 +155,9 @@ impl Stream {
     }
 
     async fn look_up(&self) -> Result<Option<Info>, LogError> {
-        match self.api.context.get_stream(&*self.layout.name).await {
+        let (name, context) = (&*self.layout.name, &self.api.context);
+        let looked = self.api.until_answered(name, || context.get_stream(name)).await;
+        match looked.map_err(|error| LogError::Unavailable(format!("looking up stream {error}")))? {
             Ok(stream) => Ok(Some(stream.cached_info().clone())),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),

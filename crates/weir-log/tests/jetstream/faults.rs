@@ -218,7 +218,8 @@ async fn a_frozen_server_is_unavailable() {
     let started = Instant::now();
     let frozen = log.append(&place, vec![record("frozen", true)]).await;
     assert!(matches!(frozen, Err(LogError::Unavailable(_))), "{frozen:?}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    // With an id it is sent a second time, for one more time-out.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     assert!(log.health().await.problem.is_some());
     server.thaw().expect("thaw");
     insist(&log, &place, record("frozen", true)).await;
@@ -312,4 +313,58 @@ async fn a_trim_holds_on_every_node_and_frees_room() {
     }
     assert_eq!(read_all(&two, &other).await.len(), 20);
     assert_eq!(handle.get_info().await.expect("info").state.consumer_count, 0);
+}
+
+/// What finds no stream is not refused: the stream is made anew, and the calls are stored in their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_takes_waits_in_its_order() {
+    let server = super::single().await;
+    let log = connect(vec![server.url()], 1).await;
+    let stream = stream_name();
+    let (place, other) = (place_on(&stream), place_on(&stream));
+    insist(&log, &place, record("old", true)).await;
+    let admin = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connect"));
+    admin.delete_stream(&*stream).await.expect("delete");
+    // More than makes a batch, with and without ids that their publisher chose.
+    let appends: Vec<_> = (0..100)
+        .map(|number| {
+            let place = if number % 4 == 0 { &other } else { &place };
+            log.append(place, vec![record(&format!("id-{number:03}"), number % 3 == 0)])
+        })
+        .collect();
+    for outcome in futures::future::join_all(appends).await {
+        assert!(matches!(outcome.expect("append")[0], Outcome::Appended(appended) if !appended.duplicate));
+    }
+    for (place, expected) in [(&place, 75), (&other, 25)] {
+        let ids: Vec<String> = read_all(&log, place).await.iter().map(|e| e.id.as_str().to_owned()).collect();
+        assert!(ids.len() == expected && ids.is_sorted(), "{ids:?}");
+    }
+}
+
+/// The leader dies, and nothing is published again by hand: what finds no leader waits for the next one, and what was on its
+/// way to the old one is sent again by its id. It is never taken for somebody else's repetition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_survives_the_death_of_the_leader() {
+    let mut cluster = NatsCluster::start(3).await.expect("a cluster");
+    let stream = stream_name();
+    let place = place_on(&stream);
+    let first = connect(cluster.urls(), 3).await;
+    insist(&first, &place, record("first", true)).await;
+    let leader = cluster.leader(&stream).await.expect("a leader");
+    // An election takes up to nine seconds, and this machine may be busy: patience is twice this.
+    let patient = Options { request_timeout: Duration::from_secs(15), ..options(Vec::new(), 3) };
+    let urls = vec![cluster.servers[(leader + 1) % 3].url()];
+    let log = JetStream::connect(Options { urls, dedupe_window: Duration::from_secs(600), ..patient })
+        .await
+        .expect("connect");
+    insist(&log, &place, record("second", true)).await;
+    cluster.servers[leader].kill().expect("kill");
+    let appends: Vec<_> =
+        (0..50).map(|number| log.append(&place, vec![record(&format!("id-{number:03}"), true)])).collect();
+    for outcome in futures::future::join_all(appends).await {
+        assert!(matches!(outcome.expect("append")[0], Outcome::Appended(appended) if !appended.duplicate));
+    }
+    let stored = read_all(&log, &place).await;
+    let ids: Vec<_> = stored.iter().skip(2).map(|event| event.id.as_str()).collect();
+    assert!(ids.len() == 50 && ids.is_sorted(), "{ids:?}");
 }
