@@ -1,6 +1,9 @@
 // A page to try GraphQL operations: queries and mutations by fetch, subscriptions over graphql-transport-ws, which
 // resume with the last cursor when the connection breaks. Plain DOM, no markup is ever taken from an answer.
 
+import { editor, paint } from "./graphql-editor.js";
+import { INTROSPECTION, laidOut, model, named, operation, written } from "./graphql-schema.js";
+
 const element = (id) => document.getElementById(id);
 const make = (tag, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
@@ -35,11 +38,27 @@ const EXAMPLES = {
 }`,
     { filter: { topics: [">"] } },
   ],
+  "Keys and projects": [
+    `query Keys {
+  tenants { edges { node { name plan status projects { edges { node { id name } } } } } }
+  apiKeys(first: 10) { edges { node { id name scopes is_active project { name } } } }
+}`,
+    {},
+  ],
+  "Usage as it grows": [
+    `subscription Usage {
+  usageUpdates { metric quantity window_start }
+}`,
+    {},
+  ],
 };
 
 const SHOWN = 100;
-const results = [];
 let running;
+let schema;
+
+const query = editor(element("query"), () => schema);
+const variables = editor(element("variables"), () => undefined);
 
 function state(name, text = name) {
   element("state").dataset.state = name;
@@ -49,9 +68,13 @@ function state(name, text = name) {
 }
 
 function show(result) {
-  results.unshift(JSON.stringify(result, null, 2));
-  results.length = Math.min(results.length, SHOWN);
-  element("result").textContent = results.join("\n\n");
+  const shown = make("pre");
+  paint(shown, JSON.stringify(result, null, 2));
+  if (result.errors ?? result.failed ?? result.closed) shown.dataset.errors = "";
+  const results = element("result");
+  results.querySelector(".empty")?.remove();
+  results.prepend(shown);
+  while (results.children.length > SHOWN) results.lastChild.remove();
 }
 
 async function ask(query, variables) {
@@ -119,51 +142,125 @@ function subscribe(query, variables, attempt = 0) {
 }
 
 async function run() {
-  const query = element("query").value;
-  let variables;
+  const text = element("query").value;
+  element("result").replaceChildren();
+  element("took").textContent = "";
+  let values;
   try {
-    variables = JSON.parse(element("variables").value || "{}");
+    values = JSON.parse(element("variables").value || "{}");
   } catch (error) {
-    show({ variables: String(error) });
-    return;
+    show({ failed: `Variables: ${error.message}` });
+    return state("refused", "not sent");
   }
-  results.length = 0;
-  if (/^\s*subscription\b/m.test(query)) return subscribe(query, variables);
+  if (/^\s*subscription\b/m.test(text)) return subscribe(text, values);
   state("waiting", "asking");
+  const begun = performance.now();
   try {
-    show(await ask(query, variables));
-    state("idle");
+    const answer = await ask(text, values);
+    element("took").textContent = `${Math.round(performance.now() - begun)} ms`;
+    show(answer);
+    state(answer.errors ? "refused" : "idle", answer.errors ? "errors" : "done");
   } catch (error) {
     show({ failed: String(error) });
     state("refused", "failed");
   }
 }
 
-const typeOf = (type) => type.kind === "NON_NULL" ? `${typeOf(type.ofType)}!` : type.kind === "LIST" ? `[${typeOf(type.ofType)}]` : type.name;
+// --- the schema beside it
 
-async function schema() {
-  const wrap = "kind name ofType { kind name ofType { kind name ofType { kind name } } }";
-  const value = `name description type { ${wrap} }`;
-  const answer = await ask(`{ __schema { types { kind name description enumValues { name description }
-    inputFields { ${value} } fields { name description type { ${wrap} } args { ${value} } } } } }`);
-  if (!answer.data) return show(answer);
-  const entry = (one, kind) => {
-    const args = (one.args ?? []).map((arg) => `${arg.name}: ${typeOf(arg.type)}`).join(", ");
-    const code = `${one.name}${args && `(${args})`}${kind ? `: ${typeOf(kind)}` : ""}`;
-    return make("li", {}, make("code", { textContent: code }), ` ${one.description ?? ""}`);
+const visited = [];
+const link = (text, onclick, className = "") => make("button", { type: "button", textContent: text, onclick, className });
+
+/** A type's name that leads to the type; scalars of the language lead nowhere. */
+const typeLink = (type) => link(written(type), () => visit(named(type)));
+
+function fieldEntry(field, kind) {
+  const head = make("dt");
+  const begin = () => {
+    const [text, values] = operation(schema, kind, field);
+    query.set(text);
+    variables.set(JSON.stringify(values, null, 2));
+    element("query").focus();
   };
-  const types = answer.data.__schema.types.filter((type) => !type.name.startsWith("__"));
-  element("schema").replaceChildren(...types.map((type) => {
-    const members = type.fields ?? type.inputFields ?? type.enumValues ?? [];
-    const list = make("ul", {}, ...members.map((one) => entry(one, one.type)));
-    return make("section", {}, make("h3", { textContent: type.name }), make("p", { textContent: type.description ?? "" }), list);
-  }));
+  head.append(kind ? link(field.name, begin) : make("span", { className: "field", textContent: field.name }));
+  if (field.args?.length) {
+    head.append("(");
+    field.args.forEach((one, at) => {
+      const name = make("span", { textContent: `${at ? ", " : ""}${one.name}: `, title: one.description ?? "" });
+      head.append(name, typeLink(one.type));
+    });
+    head.append(")");
+  }
+  if (field.type) head.append(": ", typeLink(field.type));
+  return [head, make("dd", { textContent: field.description ?? "" })];
+}
+
+function listed(title, note, fields, kind) {
+  const list = make("dl", {}, ...fields.flatMap((field) => fieldEntry(field, kind)));
+  return make("section", {}, make("h3", {}, title, make("small", { textContent: note })), list);
+}
+
+function overview() {
+  const kinds = Object.entries(schema.roots).filter(([, name]) => name);
+  return kinds.map(([kind, name]) => listed(name, `click a field to begin a ${kind}`, schema.types.get(name).fields, kind));
+}
+
+function page(name) {
+  const type = schema.types.get(name);
+  const members = type.fields ?? type.inputFields ?? type.enumValues ?? [];
+  const shown = listed(type.name, type.kind.toLowerCase().replace("_", " "), members);
+  shown.querySelector("h3").after(make("p", { textContent: type.description ?? "" }));
+  const variants = (type.possibleTypes ?? []).map((one) => make("p", {}, link(one.name, () => visit(one.name), "quiet small")));
+  shown.append(...variants);
+  return [shown];
+}
+
+function found(text) {
+  const wanted = text.toLowerCase();
+  const hit = (one) => one.name.toLowerCase().includes(wanted);
+  const types = [...schema.types.values()].filter((type) => !type.name.startsWith("__"));
+  const roots = Object.entries(schema.roots).filter(([, name]) => name);
+  const sections = roots.map(([kind, name]) => listed(name, kind, schema.types.get(name).fields.filter(hit), kind));
+  const others = types.filter((type) => !Object.values(schema.roots).includes(type.name));
+  for (const type of others) {
+    const members = (type.fields ?? type.inputFields ?? type.enumValues ?? []).filter(hit);
+    if (members.length || hit(type)) sections.push(listed(type.name, type.kind.toLowerCase().replace("_", " "), members));
+  }
+  return sections.filter((section) => section.querySelector("dt") || hit({ name: section.querySelector("h3").firstChild.data }));
+}
+
+function render() {
+  if (!schema) return;
+  const text = element("find").value.trim();
+  const here = visited.at(-1);
+  element("back").hidden = !here;
+  element("schema").replaceChildren(...(text ? found(text) : here ? page(here) : overview()));
+  element("schema").scrollTop = 0;
+}
+
+function visit(name) {
+  element("find").value = "";
+  visited.push(name);
+  render();
+}
+
+async function learn() {
+  if (!element("key").value.trim()) return;
+  try {
+    const answer = await ask(INTROSPECTION);
+    if (!answer.data?.__schema) throw new Error(answer.errors?.[0]?.message ?? "introspection is switched off here");
+    schema = model(answer.data);
+    render();
+  } catch (error) {
+    schema = undefined;
+    element("schema").replaceChildren(make("p", { className: "note note-error", textContent: `No schema: ${error.message}` }));
+  }
 }
 
 function choose(name) {
-  const [query, variables] = EXAMPLES[name];
-  element("query").value = query;
-  element("variables").value = JSON.stringify(variables, null, 2);
+  const [text, values] = EXAMPLES[name];
+  query.set(text);
+  variables.set(JSON.stringify(values, null, 2));
 }
 
 element("example").append(...Object.keys(EXAMPLES).map((name) => make("option", { textContent: name })));
@@ -176,5 +273,18 @@ element("operation").onkeydown = (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("operation").requestSubmit();
 };
 element("stop").onclick = () => running?.();
-element("ask").onclick = schema;
+element("tidy").onclick = () => query.set(laidOut(element("query").value));
+element("key").onchange = learn;
+element("find").oninput = render;
+element("back").onclick = () => {
+  visited.pop();
+  render();
+};
 choose("Watch events");
+// A link from this server's own pages hands a key over in the fragment, which is sent nowhere.
+const handed = new URLSearchParams(location.hash.slice(1)).get("key");
+if (handed) {
+  element("key").value = handed;
+  history.replaceState(null, "", location.pathname);
+  learn();
+}

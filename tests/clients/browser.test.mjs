@@ -46,7 +46,7 @@ after(async () => {
 });
 
 test("the built-in pages load without a complaint", async () => {
-  for (const path of ["/docs", "/"]) {
+  for (const path of ["/docs", "/", "/graphql"]) {
     await page.goto(server.http + path, { waitUntil: "load" });
     assert.match(await page.title(), /Weir/);
   }
@@ -118,4 +118,40 @@ test("a page's WebSocket enters with a ticket and resumes with its cursor", asyn
     { http: server.http, ws: server.ws, key: server.tenant.api_key },
   );
   assert.deepEqual(all, [0, 1, 2, 3, 4]);
+});
+
+test("the GraphQL explorer suggests, runs, and resumes a subscription", async () => {
+  complaints.length = 0;
+  await page.goto(`${server.http}/graphql#key=${server.tenant.api_key}`, { waitUntil: "load" });
+  assert.equal(new URL(page.url()).hash, "", "the key does not stay in the address");
+  await page.waitForSelector("#schema dt");
+  // What the schema offers where the caret is.
+  await page.fill("#query", "");
+  await page.click("#query");
+  await page.keyboard.type("query { apiKeys(fi");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type("1) { edges { node { na");
+  await page.keyboard.press("Enter");
+  await page.keyboard.type(" } } } }");
+  assert.equal(await page.inputValue("#query"), "query { apiKeys(first: 1) { edges { node { name } } } }");
+  await page.keyboard.press("Control+Enter");
+  const result = () => page.textContent("#result");
+  await until("the answer", async () => (await result()).includes('"apiKeys"'));
+  // A field of the list begins an operation that is valid as it stands.
+  await page.click('#schema dt button:text-is("eventStream")');
+  assert.deepEqual(JSON.parse(await page.inputValue("#variables")), { topics: [">"] });
+  await page.click("#run");
+  await until("the subscription to stand", async () => (await page.textContent("#state")) === "live");
+  await until("an event", async () => {
+    await server.publish("explored", { n: "first" });
+    return (await result()).includes('"first"');
+  });
+  // The server's death makes a complaint of the browser's own.
+  assert.deepEqual(complaints, []);
+  await server.kill();
+  await server.restart();
+  await server.publish("explored", { n: "while away" });
+  await until("the missed event", async () => (await result()).includes('"while away"'));
+  await page.click("#stop");
+  complaints.length = 0;
 });

@@ -68,6 +68,10 @@ pub trait Directory: Send + Sync {
     /// The project with this id, whosever it is.
     fn project(&self, project: ProjectId) -> Reply<'_, Option<Project>>;
 
+    /// Of each tenant whose id lies between these two, both included, the first `each` projects: one query for a page of
+    /// tenants.
+    fn first_projects(&self, from: TenantId, to: TenantId, each: u32) -> Reply<'_, Vec<Project>>;
+
     /// All tenants.
     fn tenants(&self, page: After<TenantId>) -> Reply<'_, Page<Tenant>>;
 

@@ -16,6 +16,33 @@ pub struct ProjectChange {
 }
 
 impl Engine {
+    /// The first projects of several tenants, in one look: a page for each tenant, in their order, an empty one for those out
+    /// of reach.
+    ///
+    /// # Errors
+    /// `DATABASE_UNAVAILABLE`.
+    pub async fn first_projects(
+        &self,
+        may: &May<ProjectsRead>,
+        tenants: &[TenantId],
+        each: u32,
+    ) -> Result<Vec<Page<Project>>, Error> {
+        let within = || tenants.iter().copied().filter(|tenant| may.tenant(*tenant).is_ok());
+        let (Some(from), Some(to)) = (within().min(), within().max()) else {
+            return Ok(tenants.iter().map(|_| Page { items: Vec::new(), has_more: false }).collect());
+        };
+        // One more than wanted, to know whether there are more.
+        let found = self.store.directory.first_projects(from, to, each.saturating_add(1)).await?;
+        let of = |tenant: &TenantId| {
+            let own = found.iter().filter(|project| project.tenant_id == *tenant);
+            let mut items: Vec<Project> = own.cloned().collect();
+            let has_more = items.len() > each as usize;
+            items.truncate(each as usize);
+            Page { items, has_more }
+        };
+        Ok(tenants.iter().map(of).collect())
+    }
+
     /// The projects of a tenant.
     ///
     /// # Errors

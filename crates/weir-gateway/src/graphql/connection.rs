@@ -31,6 +31,10 @@ pub(super) struct PageInfo {
 #[graphql(concrete(name = "TenantEdge", params(super::tenants::Tenant)))]
 #[graphql(concrete(name = "ProjectEdge", params(super::projects::Project)))]
 #[graphql(concrete(name = "ApiKeyEdge", params(super::keys::ApiKey)))]
+#[graphql(concrete(name = "TopicSchemaEdge", params(super::schemas::TopicSchema)))]
+#[graphql(concrete(name = "MemberEdge", params(super::members::Member)))]
+#[graphql(concrete(name = "AuditEntryEdge", params(super::audit::AuditEntry)))]
+#[graphql(concrete(name = "LiveConnectionEdge", params(super::live::LiveConnection)))]
 pub(super) struct Edge<T: OutputType> {
     /// Reads on after this entry, as `after`.
     pub cursor: String,
@@ -44,6 +48,9 @@ pub(super) struct Edge<T: OutputType> {
 #[graphql(concrete(name = "TenantConnection", params(super::tenants::Tenant)))]
 #[graphql(concrete(name = "ProjectConnection", params(super::projects::Project)))]
 #[graphql(concrete(name = "ApiKeyConnection", params(super::keys::ApiKey)))]
+#[graphql(concrete(name = "TopicSchemaConnection", params(super::schemas::TopicSchema)))]
+#[graphql(concrete(name = "MemberConnection", params(super::members::Member)))]
+#[graphql(concrete(name = "AuditEntryConnection", params(super::audit::AuditEntry)))]
 pub(super) struct Connection<T: OutputType>
 where
     Edge<T>: OutputType,

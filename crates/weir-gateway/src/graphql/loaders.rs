@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use weir_core::{ProjectId, TenantId};
 use weir_engine::admin::permits::{ProjectsRead, TenantRead};
-use weir_engine::{After, Error, Project, Reach, Tenant};
+use weir_engine::{After, Error, Page, Project, Reach, Tenant};
 
 /// The loaders of one operation.
 pub(super) struct Loaders(DataLoader<Source, HashMapCache>);
@@ -31,6 +31,39 @@ impl Loaders {
 
     pub(super) async fn project(&self, id: ProjectId) -> Result<Project, Error> {
         self.0.load_one(id).await?.ok_or_else(|| Error::not_found("project"))
+    }
+
+    /// The first projects of a tenant that was read already.
+    pub(super) async fn first_projects(&self, tenant: TenantId, each: u32) -> Result<Page<Project>, Error> {
+        self.0.load_one(ProjectsOf { tenant, each }).await?.ok_or_else(|| Error::not_found("tenant"))
+    }
+}
+
+/// The beginning of a tenant's list of projects.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct ProjectsOf {
+    tenant: TenantId,
+    each: u32,
+}
+
+impl Loader<ProjectsOf> for Source {
+    type Value = Page<Project>;
+    type Error = Error;
+
+    async fn load(&self, wanted: &[ProjectsOf]) -> Result<HashMap<ProjectsOf, Page<Project>>, Error> {
+        let may = self.0.may::<ProjectsRead>().await?;
+        // The fields of one selection ask for the same number, so this is one read, most often.
+        let mut by_number: HashMap<u32, Vec<ProjectsOf>> = HashMap::new();
+        for one in wanted {
+            by_number.entry(one.each).or_default().push(*one);
+        }
+        let mut found = HashMap::new();
+        for (each, wanted) in by_number {
+            let tenants: Vec<TenantId> = wanted.iter().map(|one| one.tenant).collect();
+            let pages = self.0.gateway.engine.first_projects(&may, &tenants, each).await?;
+            found.extend(wanted.into_iter().zip(pages));
+        }
+        Ok(found)
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod accept;
 mod answer;
+mod audit;
+mod billing;
 mod connection;
 mod cost;
 mod document;
@@ -14,13 +16,16 @@ mod events;
 mod http;
 mod keys;
 mod limits;
+mod live;
 mod loaders;
+mod members;
 mod page;
 mod plan;
 mod projects;
 mod request;
 mod scalars;
 mod scan;
+mod schemas;
 mod shape;
 mod stream;
 mod subscription;
@@ -47,6 +52,11 @@ pub(crate) struct QueryRoot(
     projects::ProjectQuery,
     keys::KeyQuery,
     usage::UsageQuery,
+    schemas::SchemaQuery,
+    live::LiveQuery,
+    members::MemberQuery,
+    audit::AuditQuery,
+    billing::BillingQuery,
 );
 
 /// What can be changed. The fields of one operation are worked on one after the other, in their order.
@@ -57,6 +67,10 @@ pub(crate) struct MutationRoot(
     keys::KeyMutation,
     projects::ProjectMutation,
     tenants::TenantMutation,
+    schemas::SchemaMutation,
+    live::LiveMutation,
+    members::MemberMutation,
+    billing::BillingMutation,
 );
 
 /// The schema and its executor.

@@ -1,14 +1,16 @@
 //! Projects.
 
 use super::connection::{self, Connection, Edge};
+use super::enforced::Enforced;
 use super::loaders::Loaders;
-use super::scalars::DateTime;
-use super::tenants::Tenant;
-use super::viewer::{Viewer, tenant_or_own};
-use async_graphql::{ComplexObject, Context, ID, Object, Result, SimpleObject};
+use super::scalars::{DateTime, Json};
+use super::tenants::{Deleted, Tenant};
+use super::viewer::{Viewer, id, tenant_or_own};
+use async_graphql::{ComplexObject, Context, ID, InputObject, Object, Result, SimpleObject};
 use weir_core::TenantId;
-use weir_engine::Error;
+use weir_engine::admin::ProjectChange as Wanted;
 use weir_engine::admin::permits::{ProjectsRead, ProjectsWrite};
+use weir_engine::{Error, Page};
 
 /// An isolated name space of topics, with one order of events.
 #[derive(SimpleObject)]
@@ -20,6 +22,8 @@ pub(super) struct Project {
     tenant_id: ID,
     /// Its name.
     name: String,
+    /// Its own limits, narrower than its tenant's: `connections`, and `requests_per_second` on each node.
+    limits: Json,
     /// When it was made.
     created_at: DateTime,
     #[graphql(skip)]
@@ -32,6 +36,7 @@ impl From<weir_engine::Project> for Project {
             id: project.id.to_string().into(),
             tenant_id: project.tenant_id.to_string().into(),
             name: project.name,
+            limits: Json::of(&project.limits),
             created_at: project.created_at.into(),
             owner: project.tenant_id,
         }
@@ -44,6 +49,25 @@ impl Project {
     async fn tenant(&self, ctx: &Context<'_>) -> Option<Result<Tenant>> {
         Some(Loaders::of(ctx).tenant(self.owner).await.map(Tenant::from).map_err(Into::into))
     }
+}
+
+/// What to change about a project; what is absent stays.
+#[derive(InputObject)]
+pub(super) struct ProjectChangeInput {
+    /// Another name.
+    name: Option<String>,
+    /// Limits of its own, in the place of all such before: an object with `connections` and `requests_per_second`, none above the
+    /// tenant's.
+    limits: Option<Json>,
+}
+
+/// A project after a change, and where the change holds.
+#[derive(SimpleObject)]
+pub(super) struct ProjectChange {
+    /// The project as it is now.
+    project: Project,
+    /// Where it holds already; null when nothing had to be enforced.
+    enforced: Option<Enforced>,
 }
 
 #[derive(Default)]
@@ -73,10 +97,13 @@ pub(super) async fn list(
 ) -> Result<Connection<Project>, Error> {
     let may = viewer.may::<ProjectsRead>().await?;
     let tenant = tenant_or_own(&may, tenant.map(|tenant| tenant.as_str()))?;
-    let page =
-        viewer.gateway.engine.projects(&may, tenant, connection::page(first, after.as_deref())?).await?;
-    let edge = |project: weir_engine::Project| Edge { cursor: project.id.to_string(), node: project.into() };
-    Ok(Connection::of(page, edge))
+    let page = connection::page(first, after.as_deref())?;
+    Ok(self::connection(viewer.gateway.engine.projects(&may, tenant, page).await?))
+}
+
+/// A page of projects, as a list has it.
+pub(super) fn connection(page: Page<weir_engine::Project>) -> Connection<Project> {
+    Connection::of(page, |project| Edge { cursor: project.id.to_string(), node: project.into() })
 }
 
 #[derive(Default)]
@@ -93,10 +120,53 @@ impl ProjectMutation {
     ) -> Option<Result<Project>> {
         Some(create(Viewer::of(ctx), tenant_id, name).await.map_err(Into::into))
     }
+
+    /// Change a project's name or its own limits. Needs `projects:write`.
+    async fn change_project(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The project.")] project_id: ID,
+        #[graphql(desc = "What to change.")] input: ProjectChangeInput,
+    ) -> Option<Result<ProjectChange>> {
+        Some(change(Viewer::of(ctx), &project_id, input).await.map_err(Into::into))
+    }
+
+    /// Delete a project with its keys: whatever it has open on any node ends, and there is no way back. Needs
+    /// `projects:write`.
+    async fn delete_project(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The project.")] project_id: ID,
+    ) -> Option<Result<Deleted>> {
+        let delete = async {
+            let viewer = Viewer::of(ctx);
+            let may = viewer.may::<ProjectsWrite>().await?;
+            let engine = &viewer.gateway.engine;
+            let changed = engine.delete_project(&may, id("project_id", &project_id)?).await?;
+            let enforced = engine.enforced(&changed.change).await.into();
+            Ok(Deleted { id: project_id, name: changed.value.name, enforced })
+        };
+        Some(delete.await.map_err(|error: Error| error.into()))
+    }
 }
 
 async fn create(viewer: &Viewer, tenant: Option<ID>, name: String) -> Result<Project, Error> {
     let may = viewer.may::<ProjectsWrite>().await?;
     let tenant = tenant_or_own(&may, tenant.as_ref().map(|tenant| tenant.as_str()))?;
     Ok(viewer.gateway.engine.create_project(&may, tenant, name).await?.into())
+}
+
+async fn change(viewer: &Viewer, project: &ID, input: ProjectChangeInput) -> Result<ProjectChange, Error> {
+    let may = viewer.may::<ProjectsWrite>().await?;
+    let limits = input.limits.map(|limits| {
+        limits.read("limits", "an object with `connections` and `requests_per_second` and nothing else")
+    });
+    let wanted = Wanted { name: input.name, limits: limits.transpose()? };
+    let engine = &viewer.gateway.engine;
+    let (project, change) = engine.change_project(&may, id("project_id", project)?, wanted).await?;
+    let enforced = match &change {
+        Some(change) => Some(engine.enforced(change).await.into()),
+        None => None,
+    };
+    Ok(ProjectChange { project: project.into(), enforced })
 }

@@ -45,6 +45,19 @@ impl Json {
         Self(serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec()).into())
     }
 
+    /// Text that was JSON when it was written; what is none any more is shown as the string that it is.
+    pub(super) fn text(text: String) -> Self {
+        match serde_json::from_str::<&RawValue>(&text) {
+            Ok(_) => Self(text.into()),
+            Err(_) => Self::of(&text),
+        }
+    }
+
+    /// As text.
+    pub(super) fn as_text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+
     /// As the payload of an event.
     pub(super) fn payload(&self) -> Result<Payload, Error> {
         Ok(Payload::parse(&self.0)?)

@@ -2,13 +2,15 @@
 
 use super::connection::{self, Connection, Edge};
 use super::enforced::Enforced;
+use super::loaders::Loaders;
 use super::projects::{self, Project};
 use super::scalars::{DateTime, Json};
-use super::viewer::{Viewer, id};
-use async_graphql::{ComplexObject, Context, Enum, ID, Object, Result, SimpleObject};
-use weir_core::PlanName;
-use weir_engine::admin::permits::{TenantRead, TenantsManage};
-use weir_engine::{Error, TenantStatus};
+use super::viewer::{Viewer, id, tenant_or_own};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, Result, SimpleObject};
+use weir_core::{PlanName, TenantId};
+use weir_engine::admin::permits::{TenantDelete, TenantRead, TenantWrite, TenantsManage};
+use weir_engine::admin::{TenantChange as Wanted, TenantWish};
+use weir_engine::{Error, Overrides, TenantStatus};
 
 /// What a tenant bought.
 #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub(super) struct Tenant {
     status_reason: Option<String>,
     /// When it was made.
     created_at: DateTime,
+    #[graphql(skip)]
+    key: TenantId,
 }
 
 impl From<weir_engine::Tenant> for Tenant {
@@ -66,6 +70,7 @@ impl From<weir_engine::Tenant> for Tenant {
             status: tenant.status.into(),
             status_reason: tenant.status_reason,
             created_at: tenant.created_at.into(),
+            key: tenant.id,
         }
     }
 }
@@ -80,7 +85,17 @@ impl Tenant {
         #[graphql(desc = "How many at most: 1 to 1000, 20 when absent.")] first: Option<i32>,
         #[graphql(desc = "Read on after this cursor of the page before.")] after: Option<String>,
     ) -> Option<Result<Connection<Project>>> {
-        Some(projects::list(Viewer::of(ctx), Some(&self.id), first, after).await.map_err(Into::into))
+        if after.is_some() {
+            return Some(
+                projects::list(Viewer::of(ctx), Some(&self.id), first, after).await.map_err(Into::into),
+            );
+        }
+        // The beginnings of many tenants' lists are read together.
+        let read = async {
+            let each = u32::try_from(connection::first(first)?).unwrap_or(u32::MAX);
+            Ok(projects::connection(Loaders::of(ctx).first_projects(self.key, each).await?))
+        };
+        Some(read.await.map_err(|error: Error| error.into()))
     }
 }
 
@@ -89,8 +104,44 @@ impl Tenant {
 pub(super) struct TenantChange {
     /// The tenant as it is now.
     tenant: Tenant,
-    /// Where it holds already.
-    enforced: Enforced,
+    /// Where it holds already; null when nothing had to be enforced.
+    enforced: Option<Enforced>,
+}
+
+/// A tenant to make.
+#[derive(InputObject)]
+pub(super) struct TenantInput {
+    /// 1 to 128 characters, unique in the installation.
+    name: String,
+    /// What it buys; `free` when absent.
+    plan: Option<Plan>,
+    /// Limits that differ from the plan's: an object, by name.
+    limits: Option<Json>,
+    /// Whether it begins on trial.
+    #[graphql(default)]
+    trial: bool,
+}
+
+/// What to change about a tenant; what is absent stays.
+#[derive(InputObject)]
+pub(super) struct TenantChangeInput {
+    /// Another name.
+    name: Option<String>,
+    /// Another plan; for operators.
+    plan: Option<Plan>,
+    /// Limits that differ from the plan's, in the place of all such before: an object, by name; for operators.
+    limits: Option<Json>,
+}
+
+/// A tenant or project that is no more.
+#[derive(SimpleObject)]
+pub(super) struct Deleted {
+    /// Its id.
+    pub id: ID,
+    /// The name that it had.
+    pub name: String,
+    /// Where that holds already.
+    pub enforced: Enforced,
 }
 
 #[derive(Default)]
@@ -126,6 +177,44 @@ pub(super) struct TenantMutation;
 
 #[Object(rename_args = "snake_case")]
 impl TenantMutation {
+    /// Create a tenant. For operators.
+    async fn create_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The tenant.")] input: TenantInput,
+    ) -> Option<Result<Tenant>> {
+        Some(create(Viewer::of(ctx), input).await.map_err(Into::into))
+    }
+
+    /// Change a tenant. The name needs `tenant:write`; plan and limits are for operators, and hold on live connections at
+    /// once.
+    async fn change_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to change.")] input: TenantChangeInput,
+        #[graphql(desc = "The tenant; your own when absent.")] tenant_id: Option<ID>,
+    ) -> Option<Result<TenantChange>> {
+        Some(change(Viewer::of(ctx), input, tenant_id.as_ref()).await.map_err(Into::into))
+    }
+
+    /// Delete a tenant with its projects, keys and members: whatever it has open on any node ends, and there is no way back.
+    /// Its audit trail stays, and what it used is billed. Needs `tenant:delete`.
+    async fn delete_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The tenant.")] tenant_id: ID,
+    ) -> Option<Result<Deleted>> {
+        let delete = async {
+            let viewer = Viewer::of(ctx);
+            let may = viewer.may::<TenantDelete>().await?;
+            let engine = &viewer.gateway.engine;
+            let changed = engine.delete_tenant(&may, id("tenant_id", &tenant_id)?).await?;
+            let enforced = engine.enforced(&changed.change).await.into();
+            Ok(Deleted { id: tenant_id, name: changed.value.name, enforced })
+        };
+        Some(delete.await.map_err(|error: Error| error.into()))
+    }
+
     /// Suspend a tenant: whatever it has open on any node ends; its people can still look, and pay. For operators.
     async fn suspend_tenant(
         &self,
@@ -146,6 +235,43 @@ impl TenantMutation {
     }
 }
 
+/// Reads limits that differ from the plan's.
+fn overrides(limits: &Json) -> Result<Overrides, Error> {
+    Ok(Overrides::new(limits.read("limits", "an object")?)?)
+}
+
+async fn create(viewer: &Viewer, input: TenantInput) -> Result<Tenant, Error> {
+    let may = viewer.may::<TenantsManage>().await?;
+    let wish = TenantWish {
+        name: input.name,
+        plan: input.plan.map_or(PlanName::Free, Into::into),
+        overrides: input.limits.as_ref().map(overrides).transpose()?.unwrap_or_default(),
+        trial: input.trial,
+    };
+    Ok(viewer.gateway.engine.create_tenant(&may, wish).await?.into())
+}
+
+async fn change(
+    viewer: &Viewer,
+    input: TenantChangeInput,
+    named: Option<&ID>,
+) -> Result<TenantChange, Error> {
+    let may = viewer.may::<TenantWrite>().await?;
+    let tenant = tenant_or_own(&may, named.map(|tenant| tenant.as_str()))?;
+    let wanted = Wanted {
+        name: input.name,
+        plan: input.plan.map(Into::into),
+        overrides: input.limits.as_ref().map(overrides).transpose()?,
+    };
+    let engine = &viewer.gateway.engine;
+    let (tenant, change) = engine.change_tenant(&may, tenant, wanted).await?;
+    let enforced = match &change {
+        Some(change) => Some(engine.enforced(change).await.into()),
+        None => None,
+    };
+    Ok(TenantChange { tenant: tenant.into(), enforced })
+}
+
 /// Suspends a tenant for a reason, or resumes it.
 async fn set(viewer: &Viewer, tenant: &ID, suspended: Option<String>) -> Result<TenantChange, Error> {
     let may = viewer.may::<TenantsManage>().await?;
@@ -154,6 +280,6 @@ async fn set(viewer: &Viewer, tenant: &ID, suspended: Option<String>) -> Result<
         Some(reason) => engine.suspend_tenant(&may, tenant, reason).await?,
         None => engine.resume_tenant(&may, tenant).await?,
     };
-    let enforced = engine.enforced(&changed.change).await.into();
+    let enforced = Some(engine.enforced(&changed.change).await.into());
     Ok(TenantChange { tenant: changed.value.into(), enforced })
 }

@@ -138,5 +138,18 @@ pub async fn projects_belong_to_one_tenant(place: &Place) {
     let nowhere = store.tenants.create_project(TenantId::new(), ProjectId::new(), "x".into(), by(2)).await;
     assert!(matches!(nowhere, Err(StoreError::NotFound(_))), "{nowhere:?}");
     let page = store.tenants.projects(one.tenant.id, After::first(10)).await.expect("lists");
-    assert_eq!((page.items, page.has_more), (vec![one.project, second], false));
+    assert_eq!((page.items, page.has_more), (vec![one.project.clone(), second.clone()], false));
+
+    // Of several tenants at once, so many of each.
+    let mut ids = [one.tenant.id, two.tenant.id];
+    ids.sort_unstable();
+    let of_both = |each| store.directory.first_projects(ids[0], ids[1], each);
+    let of = |projects: Vec<crate::Project>, tenant| {
+        projects.into_iter().filter(|project| project.tenant_id == tenant).collect::<Vec<_>>()
+    };
+    let (all, firsts) = (of_both(5).await.expect("reads"), of_both(1).await.expect("reads"));
+    assert_eq!((all.len(), of(all, one.tenant.id)), (3, vec![one.project.clone(), second]));
+    assert_eq!((firsts.len(), of(firsts, one.tenant.id)), (2, vec![one.project]));
+    let alone = store.directory.first_projects(two.tenant.id, two.tenant.id, 5).await.expect("reads");
+    assert_eq!(alone, [two.project]);
 }

@@ -140,6 +140,20 @@ impl Directory for Sql {
         })
     }
 
+    fn first_projects(&self, from: TenantId, to: TenantId, each: u32) -> Reply<'_, Vec<Project>> {
+        const LIST: &str = concat!(
+            "SELECT ",
+            project_columns!(""),
+            " FROM (SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY id) AS place
+                    FROM projects WHERE tenant_id BETWEEN $1 AND $2 AND deleted_at IS NULL) AS placed
+              WHERE place <= $3 ORDER BY tenant_id, id"
+        );
+        self.call(async move {
+            let rows = self.database.fetch_all(Scope::Operator, LIST, args![from, to, each]).await?;
+            rows.iter().map(tenants::project).collect()
+        })
+    }
+
     fn tenants(&self, page: After<TenantId>) -> Reply<'_, Page<Tenant>> {
         const LIST: &str = concat!(
             "SELECT ",
