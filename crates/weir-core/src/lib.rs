@@ -17,6 +17,7 @@ pub mod permission;
 pub mod plan;
 pub mod scope;
 pub mod secret;
+pub mod system;
 pub mod topic;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
@@ -33,4 +34,5 @@ pub use permission::{Permission, Permissions};
 pub use plan::{Limits, Plan, PlanName, ProjectLimits};
 pub use scope::{Role, Scope, Scopes};
 pub use secret::{RootSecret, Secret};
+pub use system::SystemTopic;
 pub use topic::{Pattern, Topic};

@@ -179,6 +179,9 @@ pub struct ProjectLimits {
     /// Requests and published events per second of the project, on each node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
+    /// Events about connections (`@weir.connection.…`) per second on each node; without it none are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_events_per_second: Option<u32>,
 }
 
 impl Default for Limits {

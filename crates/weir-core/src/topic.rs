@@ -11,6 +11,19 @@ pub const MAX_BYTES: usize = 200;
 /// The most tokens in a topic or pattern.
 pub const MAX_TOKENS: usize = 8;
 
+/// The first token of the topics that only the server itself publishes to.
+pub const SYSTEM: &str = "@weir";
+
+/// Whether this is a topic of the server's own.
+#[must_use]
+pub fn is_system(topic: &str) -> bool {
+    first_token(topic) == SYSTEM
+}
+
+fn first_token(text: &str) -> &str {
+    text.split_once('.').map_or(text, |(first, _)| first)
+}
+
 /// Why a string is not a topic (or not a pattern), with the offending part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopic {
@@ -123,6 +136,19 @@ pub struct Topic(Arc<str>);
 
 text_type!(Topic);
 
+impl Topic {
+    /// A topic of the server's own, whose name is a constant of this program.
+    pub(crate) fn of_system(name: &'static str) -> Self {
+        Self(name.into())
+    }
+
+    /// Whether only the server publishes here.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        is_system(&self.0)
+    }
+}
+
 impl FromStr for Topic {
     type Err = InvalidTopic;
 
@@ -141,10 +167,22 @@ pub struct Pattern(Arc<str>);
 text_type!(Pattern);
 
 impl Pattern {
-    /// Every topic.
+    /// Every topic that can be published to.
     #[must_use]
     pub fn all() -> Self {
         Self(">".into())
+    }
+
+    /// Every topic of the server's own.
+    #[must_use]
+    pub fn all_of_system() -> Self {
+        Self(format!("{SYSTEM}.>").into())
+    }
+
+    /// Whether the pattern names the server's own topics.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        is_system(&self.0)
     }
 
     /// True when the pattern names exactly one topic.
@@ -156,6 +194,9 @@ impl Pattern {
     /// Whether the pattern selects `topic`. Token by token, without allocation.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
+        if is_system(topic) && !self.is_system() {
+            return false;
+        }
         let mut tokens = topic.split('.');
         for wanted in self.0.split('.') {
             match (wanted, tokens.next()) {
@@ -173,6 +214,9 @@ impl Pattern {
     /// token's permission is held against a wished subscription.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
+        if other.is_system() && !self.is_system() {
+            return false;
+        }
         let mut theirs = other.0.split('.');
         for wanted in self.0.split('.') {
             match (wanted, theirs.next()) {
@@ -246,8 +290,27 @@ mod tests {
         assert!(pattern(">").covers(&pattern(">")));
     }
 
+    #[test]
+    fn wildcards_do_not_stand_for_the_servers_own_token() {
+        for all in [">", "*.>", "*.key.created", "*.*.*"] {
+            assert!(!pattern(all).matches("@weir.key.created"), "{all}");
+            assert!(!pattern(all).covers(&pattern("@weir.key.created")), "{all}");
+            assert!(!pattern(all).covers(&pattern("@weir.>")), "{all}");
+        }
+        assert!(pattern("@weir.>").matches("@weir.key.created"));
+        assert!(pattern("@weir.*.created").matches("@weir.key.created"));
+        assert!(pattern("@weir.>").covers(&pattern("@weir.key.*")));
+        assert!(Pattern::all_of_system().matches("@weir.key.created"));
+        assert!(pattern(">").matches("@weird.key") && !is_system("@weird.key") && is_system("@weir"));
+    }
+
     fn token() -> impl Strategy<Value = String> {
-        prop_oneof![Just("a".to_owned()), Just("b".to_owned()), "[A-Za-z0-9_=@,;:-]{1,4}"]
+        prop_oneof![
+            Just("a".to_owned()),
+            Just(SYSTEM.to_owned()),
+            Just("b".to_owned()),
+            "[A-Za-z0-9_=@,;:-]{1,4}"
+        ]
     }
 
     fn any_pattern() -> impl Strategy<Value = Pattern> {

@@ -9,6 +9,7 @@ use crate::people::{self, People};
 use crate::projects::Projects;
 use crate::replay::Permits;
 use crate::session::{Farewell, Session};
+use crate::system::System;
 use crate::{Caller, Error, pump, sessions::Sessions};
 use serde::Serialize;
 use serde_json::json;
@@ -137,6 +138,7 @@ pub struct Engine {
     pub(crate) started_at: Timestamp,
     /// Wakes the look for changes of access before its time.
     pub(crate) look_now: Notify,
+    pub(crate) system: Arc<System>,
 }
 
 /// Whether the parts work.
@@ -193,6 +195,7 @@ impl Engine {
             node,
             started_at: clock.now(),
             look_now: Notify::new(),
+            system: System::new(store.clone(), Arc::clone(&log), Arc::clone(&clock), node),
             stripe: stripe.map(|stripe| StripeBilling::new(store.clone(), node, stripe)),
             access,
             log,
@@ -213,6 +216,7 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine.metering).keep_recounting());
         engine.spawn_vital(Arc::clone(&engine).refill_allowances(asked));
         engine.spawn_vital(Arc::clone(&engine).keep_allowances());
+        engine.spawn_vital(Arc::clone(&engine.system).keep_telling());
         engine.spawn(Arc::clone(&engine).keep_house());
         if let Some(stripe) = &engine.stripe {
             engine.spawn_vital(Arc::clone(stripe).run());
@@ -293,6 +297,7 @@ impl Engine {
     ) -> Arc<Session> {
         let session = Arc::new(Session::new(Arc::clone(self), Arc::clone(caller), slot, id, farewell));
         self.sessions.add(&session);
+        self.system.connected(caller, id);
         // A change that was enforced between authentication and this moment did not see the session.
         if self.access.changed_lately(caller.place.tenant) {
             let (engine, again) = (Arc::clone(self), Arc::clone(&session));
@@ -305,6 +310,12 @@ impl Engine {
     #[must_use]
     pub const fn allowances(&self) -> &Allowances {
         &self.allowances
+    }
+
+    /// The server's own events.
+    #[must_use]
+    pub const fn system(&self) -> &Arc<System> {
+        &self.system
     }
 
     /// The hub, for handing sockets over.
@@ -402,6 +413,7 @@ impl Engine {
     pub async fn stop(&self) {
         // Before it leaves: hours do not close without what this node still has to tell.
         self.metering.finish().await;
+        self.system.finish().await;
         self.leave().await;
         self.log.close().await;
         // Whatever was on its way is in the log now, or will never be.

@@ -21,6 +21,7 @@ mod resume;
 mod schemas;
 mod session;
 mod sessions;
+pub mod system;
 
 pub use access::{Caller, Claims, Credentials, Grant, Principal, Reach, Ticket, Who};
 pub use encode::{Fields, event_json};

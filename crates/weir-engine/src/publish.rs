@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use weir_core::topic::SYSTEM;
 use weir_core::{Code, Cursor, EventId, NewEvent, Timestamp, Topic};
 use weir_log::{EventLog, LogError, Outcome, Place, Record};
 
@@ -108,6 +109,9 @@ impl Engine {
     }
 
     fn accept(&self, caller: &Caller, event: NewEvent, steps: &mut Steps) -> Result<Record, Error> {
+        if event.topic.is_system() {
+            return Err(reserved(&event.topic));
+        }
         caller.may_publish(&event.topic)?;
         event.payload.fits(caller.limits.payload_bytes as usize)?;
         caller.schemas.check(&event.topic, &event.payload, steps)?;
@@ -164,6 +168,14 @@ fn begin(log: &dyn EventLog, place: &Place, mut records: Vec<Record>, admitted: 
         }
     }
     .boxed()
+}
+
+fn reserved(topic: &Topic) -> Error {
+    Error::new(
+        Code::InvalidTopic,
+        format!("`{topic}` is the server's own: only it publishes to topics that begin with `{SYSTEM}`. Use another first token."),
+    )
+    .with(json!({ "topic": topic.as_str(), "reserved": SYSTEM }))
 }
 
 fn conflict(id: &EventId) -> Error {

@@ -139,7 +139,18 @@ impl Engine {
     ) -> Result<Vec<(TopicHead, String)>, Error> {
         self.access.require_fresh()?;
         caller.may_subscribe(&[Pattern::all()])?;
-        let heads = self.log.topics(&caller.place, after, limit).await?;
+        let (mut heads, mut after) = (Vec::new(), after.cloned());
+        // The server's own are named in the documentation, and not among those that were published to.
+        while heads.len() < limit {
+            let wanted = limit - heads.len();
+            let found = self.log.topics(&caller.place, after.as_ref(), wanted).await?;
+            let is_last = found.len() < wanted;
+            after = found.last().map(|head| head.topic.clone());
+            heads.extend(found.into_iter().filter(|head| !head.topic.is_system()));
+            if is_last {
+                break;
+            }
+        }
         let project = caller.place.project;
         Ok(heads
             .into_iter()

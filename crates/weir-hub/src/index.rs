@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use weir_core::Pattern;
+use weir_core::topic::{SYSTEM, is_system};
 
 /// The groups of one project by their patterns.
 #[derive(Default)]
@@ -91,8 +92,15 @@ impl Index {
         if let Some(groups) = self.exact.get(topic) {
             groups.iter().copied().for_each(&mut found);
         }
-        if !self.wild.next.is_empty() {
-            self.wild.route(Some(topic), &mut found);
+        if self.wild.next.is_empty() {
+            return;
+        }
+        if !is_system(topic) {
+            return self.wild.route(Some(topic), &mut found);
+        }
+        // No wildcard stands for the first token of the server's own topics.
+        if let Some(node) = self.wild.next.get(SYSTEM) {
+            node.route(topic.split_once('.').map(|(_, rest)| rest), &mut found);
         }
     }
 }
@@ -103,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn pattern() -> impl Strategy<Value = Pattern> {
-        let token = prop_oneof![Just("a"), Just("b"), Just("*")];
+        let token = prop_oneof![Just("a"), Just("b"), Just("*"), Just(SYSTEM)];
         (proptest::collection::vec(token, 1..4), any::<bool>()).prop_map(|(mut tokens, tail)| {
             if tail {
                 tokens.push(">");
@@ -117,7 +125,7 @@ mod tests {
         fn finds_what_the_patterns_select(
             patterns in proptest::collection::vec(pattern(), 0..12),
             gone in proptest::collection::vec(any::<bool>(), 12),
-            topic in "[ab](\\.[ab]){0,4}",
+            topic in "([ab]|@weir)(\\.[ab]){0,4}",
         ) {
             let mut index = Index::default();
             for (group, pattern) in patterns.iter().enumerate() {

@@ -79,6 +79,7 @@ macro_rules! conformance {
                 feeds_in_order_without_holes, feeds_exactly_what_follows_the_watch,
                 feeds_only_what_is_watched, has_one_feed, refuses_after_close,
                 walks_over_everything_once, walks_in_pages, walks_by_the_hour,
+                walks_past_the_servers_own_events,
                 walks_over_what_was_trimmed, walks_begin_anew_in_another_epoch,
             );
 

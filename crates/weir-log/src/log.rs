@@ -216,6 +216,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// begin: number 0 of this epoch, and no runs. `None` when there is no such stream. Streams that are kept in one
     /// order have the same epoch.
     ///
+    /// Events on topics of the server's own ([`weir_core::topic::SYSTEM`]) are passed over: a walk counts usage.
+    ///
     /// Whoever walks on from a milestone has safely noted what comes before it: the log may forget how it was appended.
     fn walk<'a>(
         &'a self,

@@ -33,6 +33,7 @@ pub mod sign_ins;
 mod signing;
 mod sql;
 mod store;
+pub mod system;
 mod tenants;
 mod tickets;
 mod usage;
@@ -64,6 +65,7 @@ pub use signing::{
 #[cfg(any(test, feature = "testing"))]
 pub use store::open_by;
 pub use store::{Options, Store, Wall, latest_schema_version, open};
+pub use system::{SystemEvents, WaitingEvent};
 pub use tenants::{DEFAULT_STREAM, NewTenant, Overrides, Project, Tenant, TenantStatus, Tenants};
 pub use tickets::{Ticket, Tickets};
 pub use usage::{

@@ -4,7 +4,7 @@ use crate::sql::{self, Sql};
 use crate::{
     AccessChange, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger,
     Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas, Shares,
-    SignIns, StoreError, Tenants, Tickets, Usage,
+    SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +106,8 @@ pub struct Store {
     pub allowances: Arc<dyn Allowances>,
     /// Its webhooks.
     pub payment_events: Arc<dyn PaymentEvents>,
+    /// The server's own events on their way to the log.
+    pub system_events: Arc<dyn SystemEvents>,
     sql: Arc<Sql>,
 }
 
@@ -157,6 +159,7 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         payments: sql.clone(),
         allowances: sql.clone(),
         payment_events: sql.clone(),
+        system_events: sql.clone(),
         sql,
     };
     if options.auto_migrate {

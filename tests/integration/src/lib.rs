@@ -48,6 +48,8 @@ mod sdk;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
+mod system;
+#[cfg(test)]
 mod tickets;
 #[cfg(test)]
 mod tokens;

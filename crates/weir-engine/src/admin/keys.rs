@@ -89,6 +89,7 @@ impl Engine {
             expires_at: wish.expires_at,
         };
         let made = self.store.keys.create(tenant, wish.project, new, may.by(&*self.clock)).await?;
+        self.system.look();
         Ok((made, text))
     }
 
@@ -148,7 +149,9 @@ impl Engine {
         self.check_key(may, &wish)?;
         let (new, text, hash) = self.new_key()?;
         let by = may.by(&*self.clock);
-        Ok((self.store.keys.rotate(tenant, id, (new, hash), grace, by).await?, text))
+        let changed = self.store.keys.rotate(tenant, id, (new, hash), grace, by).await?;
+        self.system.look();
+        Ok((changed, text))
     }
 
     /// Revokes a key: whatever uses it ends.
@@ -157,7 +160,9 @@ impl Engine {
     /// `NOT_FOUND`.
     pub async fn revoke_key(&self, may: &May<KeysWrite>, id: KeyId) -> Result<Changed<ApiKey>, Error> {
         let tenant = self.tenant_of_key(may, id).await?;
-        Ok(self.store.keys.revoke(tenant, id, may.by(&*self.clock)).await?)
+        let changed = self.store.keys.revoke(tenant, id, may.by(&*self.clock)).await?;
+        self.system.look();
+        Ok(changed)
     }
 
     async fn tenant_of_key<P: Permit>(&self, may: &May<P>, id: KeyId) -> Result<TenantId, Error> {

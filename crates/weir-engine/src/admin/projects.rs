@@ -3,8 +3,12 @@
 use super::permits::{ProjectsRead, ProjectsWrite};
 use super::{May, plan};
 use crate::{Engine, Error};
-use weir_core::{ProjectId, ProjectLimits, TenantId};
+use serde_json::json;
+use weir_core::{Code, ProjectId, ProjectLimits, TenantId};
 use weir_store::{AccessChange, After, Changed, Page, Project};
+
+/// Events about connections that a project may have, a second on each node.
+const MAX_CONNECTION_EVENTS: u32 = 1_000;
 
 /// What to change about a project; `None` stays as it is.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +115,17 @@ impl Engine {
         let tenant = self.store.tenants.get(tenant).await?;
         if let Some(connections) = wanted.connections {
             plan::within(tenant.plan, "limits.connections", connections, tenant.limits.connections)?;
+        }
+        if let Some(events) = wanted.connection_events_per_second.filter(|n| *n > MAX_CONNECTION_EVENTS) {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                format!(
+                    "`connection_events_per_second` is {events}; at most {MAX_CONNECTION_EVENTS} are allowed."
+                ),
+            )
+            .with(
+                json!({ "field": "limits.connection_events_per_second", "limit": MAX_CONNECTION_EVENTS }),
+            ));
         }
         let (rate, tenants) = (wanted.requests_per_second, tenant.limits.requests_per_second);
         plan::rate_within(tenant.plan, "limits.requests_per_second", rate.unwrap_or(0), tenants)

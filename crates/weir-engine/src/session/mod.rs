@@ -144,11 +144,14 @@ impl Session {
 
     /// The socket is gone: gives everything back.
     pub fn closed(&self) {
-        {
+        let again = {
             let mut inner = self.inner();
-            inner.closed = true;
             inner.slot = None;
             inner.time = None;
+            std::mem::replace(&mut inner.closed, true)
+        };
+        if !again {
+            self.engine.system.disconnected(&self.caller(), self.id);
         }
         self.forget_operations();
         self.engine.sessions.remove(self);

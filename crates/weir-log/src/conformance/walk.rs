@@ -1,6 +1,6 @@
 //! Walking over everything: each event once, whatever happens between two walks.
 
-use super::{Backend, append, read_all, record, records};
+use super::{Backend, append, query, read_all, read_through, record, records};
 use crate::{EventLog, Milestone, Place, Run, Walked};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -97,6 +97,34 @@ pub async fn walks_over_everything_once<B: Backend>() {
         check(&*log, place, &walker).await;
     }
     assert_eq!((walker.lost, walker.count(&places[1])), (0, 148));
+}
+
+/// What the server itself publishes is nobody's usage, and nothing is lost for it. It is read like any other.
+pub async fn walks_past_the_servers_own_events<B: Backend>() {
+    let backend = B::open().await;
+    let (log, place, now) = (backend.log(), backend.place(), backend.now());
+    let own = || record("@weir.key.created", "{}", now);
+    let batches =
+        [vec![own()], records(3, now), vec![own(), record("t", "1", now), own()], vec![own(), own()]];
+    let mut walker = Walker::default();
+    for batch in batches {
+        append(&*log, &place, batch).await;
+        walker.walk(&*log, &place.stream).await;
+    }
+    append(&*log, &place, records(2, now)).await;
+    walker.walk(&*log, &place.stream).await;
+    check(&*log, &place, &walker).await;
+    assert_eq!((walker.lost, walker.count(&place)), (0, 6));
+    let page = read_through(&*log, &place, query(0, &["@weir.>"])).await.expect("read");
+    assert_eq!(page.len(), 5);
+
+    // The same from what a restart finds.
+    drop(log);
+    let backend = backend.reopen().await;
+    let log = backend.log();
+    append(&*log, &place, vec![own(), record("t", "1", now)]).await;
+    walker.walk(&*log, &place.stream).await;
+    assert_eq!((walker.lost, walker.count(&place)), (0, 7));
 }
 
 /// More than one walk answers at once, from the beginning and without one before.

@@ -173,7 +173,7 @@ impl Feeder {
             };
             let query = ReadQuery {
                 after: sent.sequence,
-                patterns: [Pattern::all()].into(),
+                patterns: [Pattern::all(), Pattern::all_of_system()].into(),
                 max_events: 1024,
                 max_bytes: ITEM_BYTES,
             };

@@ -291,7 +291,10 @@ impl Writer {
             turn.ids.insert(id, IdUse { first: mark, fingerprint });
         }
         let touched = self.touch(turn, place.project, before);
-        note(&mut touched.runs, place, mark);
+        // The server's own events are nobody's usage.
+        if !record.topic.is_system() {
+            note(&mut touched.runs, place, mark);
+        }
         if let Some(events) = &mut touched.events {
             events.push(Arc::new(event(place, mark.sequence, previous, record)));
         }
@@ -446,7 +449,9 @@ fn survey(storage: &Storage) -> Result<(Reclaim, Numbers), LogError> {
 fn note(runs: &mut Vec<Run>, place: &Place, at: Mark) {
     let hour = at.published_at.hour();
     match runs.last_mut() {
-        Some(run) if run.hour == hour => (run.last, run.events) = (at.sequence, run.events + 1),
+        Some(run) if run.hour == hour && run.last + 1 == at.sequence => {
+            (run.last, run.events) = (at.sequence, run.events + 1)
+        }
         _ => {
             let (first, last) = (at.sequence, at.sequence);
             runs.push(Run { tenant: place.tenant, project: place.project, hour, first, last, events: 1 });

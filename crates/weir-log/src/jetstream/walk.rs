@@ -33,7 +33,9 @@ impl Core {
         let passed = through.saturating_sub(after.number);
         let lost = passed.saturating_sub(messages.len() as u64);
         let mut runs = Runs::default();
-        for event in messages.into_iter().filter_map(|message| message.event(&stream.layout, 0)) {
+        let events = messages.into_iter().filter_map(|message| message.event(&stream.layout, 0));
+        // The server's own events are nobody's usage.
+        for event in events.filter(|event| !event.topic.is_system()) {
             runs.add(run(&event));
         }
         let through = Milestone { epoch: known.epoch, number: through };

@@ -17,6 +17,7 @@ mod people;
 mod place;
 mod schemas;
 mod shares;
+mod system;
 mod tenants;
 mod tickets;
 mod usage;
@@ -123,6 +124,9 @@ macro_rules! on {
             allowances::a_limit_in_the_middle_of_a_period_counts_what_came_before,
             allowances::a_new_period_begins_anew,
             allowances::thresholds_are_noted_once,
+            system::changes_are_told_with_the_change,
+            system::waits_for_the_log_within_bounds,
+            system::one_node_tells_at_a_time,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,
             people::a_tenant_keeps_an_owner,

@@ -93,7 +93,8 @@ pub async fn projects_may_have_limits_of_their_own(place: &Place) {
     let wish = |held| ShareWish { node, quota, held, live: held, waiting: 7, more: 0 };
     let free = store.shares.take(wish(0)).await.expect("takes");
     assert_eq!((free.granted, free.limit), (7, None));
-    let limits = ProjectLimits { connections: Some(9), requests_per_second: Some(5) };
+    let limits =
+        ProjectLimits { connections: Some(9), requests_per_second: Some(5), ..ProjectLimits::default() };
     let changed = store.tenants.set_project_limits(tenant, project, limits, by(1)).await.expect("changes");
     assert_eq!(changed.value.limits, limits);
     assert_eq!(store.tenants.project(tenant, project).await.expect("reads").limits, limits);

@@ -7,8 +7,9 @@ use super::value::{Row, args};
 use crate::allowances::{Allowances, Doubt, Held, IN_DOUBT, Lease, LeaseWish, Reached};
 use crate::notice::Notice;
 use crate::{Accepted, Account, Metric, Reply, StoreError};
+use serde_json::json;
 use std::time::Duration;
-use weir_core::{NodeId, Period, TenantId, Timestamp};
+use weir_core::{NodeId, Period, SystemTopic, TenantId, Timestamp};
 
 /// The shares of a limit that are worth a word, in percent.
 const THRESHOLDS: [u32; 3] = [50, 80, 100];
@@ -207,6 +208,11 @@ impl Tx {
                 .await?;
             if new > 0 {
                 reached.push(threshold);
+                let told = json!({
+                    "metric": Metric::EventsPublished, "percent": threshold, "limit": limit, "used": used,
+                    "period_start": of.period.start, "period_end": of.period.end,
+                });
+                self.tell(of.tenant, None, SystemTopic::LimitThreshold, &told, now).await?;
             }
         }
         Ok(reached)

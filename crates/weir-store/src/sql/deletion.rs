@@ -47,6 +47,7 @@ impl Tx {
             .await?;
         let keys = self.revoke_all(id, None, by).await?;
         self.execute("DELETE FROM invitations WHERE tenant_id = $1", args![id]).await?;
+        self.execute("DELETE FROM system_events WHERE tenant_id = $1", args![id]).await?;
         self.hold_tenant(id).await?;
         let mut value = tenant(&self.fetch("tenant", TENANT, args![id]).await?)?;
         self.execute(

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 use weir_core::key::KeyHash;
-use weir_core::{KeyId, ProjectId, SigningKeyId, TenantId};
+use weir_core::{KeyId, ProjectId, SigningKeyId, SystemTopic, TenantId};
 
 pub fn api_key(row: &Row) -> Result<ApiKey, StoreError> {
     Ok(ApiKey {
@@ -100,6 +100,8 @@ impl Keys for Sql {
             let mut tx = self.database.begin(tenant).await?;
             tx.hold_project(tenant, project).await?;
             let key = tx.insert_key(tenant, project, new, &by).await?;
+            let told = json!({ "key_id": key.id, "name": key.name, "scopes": key.scopes, "by": by.actor });
+            tx.tell(tenant, Some(project), SystemTopic::KeyCreated, &told, by.at).await?;
             tx.commit().await?;
             Ok(key)
         })
@@ -183,6 +185,10 @@ impl Keys for Sql {
                 expires_at: None,
             };
             let value = tx.insert_key(tenant, project, new, &by).await?;
+            let told = json!({
+                "key_id": key, "replaced_by": id, "grace_seconds": grace.as_secs(), "by": by.actor,
+            });
+            tx.tell(tenant, Some(project), SystemTopic::KeyRotated, &told, by.at).await?;
             tx.commit().await?;
             Ok(Changed { value, change })
         })
@@ -202,10 +208,16 @@ impl Keys for Sql {
                     args![tenant, key, by.at],
                 )
                 .await?;
+            let value = api_key(&row)?;
+            // The first time; doing it again changes nothing.
+            if value.revoked_at == Some(by.at) {
+                let told = json!({ "key_id": key, "name": value.name, "by": by.actor });
+                tx.tell(tenant, Some(value.project_id), SystemTopic::KeyRevoked, &told, by.at).await?;
+            }
             let kind = AccessChangeKind::KeyRevoked;
             let change = tx.change_access(tenant, kind, key, json!({}), &by).await?;
             tx.commit().await?;
-            Ok(Changed { value: api_key(&row)?, change })
+            Ok(Changed { value, change })
         })
     }
 

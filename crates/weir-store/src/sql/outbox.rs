@@ -32,18 +32,9 @@ impl Outbox for Sql {
     fn take_turn(&self, node: NodeId, lease: Duration) -> Reply<'_, bool> {
         self.call(async move {
             let mut tx = self.database.begin(Scope::Operator).await?;
-            // Nodes live by the database's clock, whatever billing goes by.
-            let now = tx.now().await?;
-            let taken = tx
-                .execute(
-                    "UPDATE turns SET node_id = $1, until = $3
-                     WHERE name = 'stripe' AND (node_id = $1 OR node_id IS NULL OR until < $2 OR NOT EXISTS (
-                         SELECT 1 FROM nodes n WHERE n.id = turns.node_id AND n.lease_until >= $2))",
-                    args![node, now, now.plus(lease)],
-                )
-                .await?;
+            let taken = tx.take_turn("stripe", node, lease).await?;
             tx.commit().await?;
-            Ok(taken > 0)
+            Ok(taken)
         })
     }
 

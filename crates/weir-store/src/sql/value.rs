@@ -12,7 +12,7 @@ use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
 use weir_core::{
     Currency, InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role, Scopes,
-    SigningKeyId, TenantId, Timestamp, UserId,
+    SigningKeyId, SystemTopic, TenantId, Timestamp, UserId,
 };
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
@@ -130,6 +130,7 @@ mapped! {
     Currency as String: |currency| currency.as_str().into(), |text| text.parse().ok();
     Standing as String: |standing| standing.as_str().into(), |text| Standing::parse(&text);
     ReportState as String: |state| state.as_str().into(), |text| ReportState::parse(&text);
+    SystemTopic as String: |topic| topic.as_str().into(), |text| SystemTopic::parse(&text);
     Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
     Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
     Overrides as String: |overrides| serde_json::Value::from(overrides.fields().clone()).to_string(),

@@ -29,7 +29,8 @@ pub(crate) struct ProjectBody {
     tenant_id: TenantId,
     /// Its name.
     name: String,
-    /// Its own limits, narrower than its tenant's: `connections`, and `requests_per_second` on each node.
+    /// Its own limits, narrower than its tenant's: `connections`, and `requests_per_second` on each node. With
+    /// `connection_events_per_second` so many events about connections are written to `@weir.connection.…`.
     #[schema(value_type = Object)]
     limits: ProjectLimits,
     /// When it was made.
@@ -63,7 +64,8 @@ pub(crate) struct CreateProject {
 pub(crate) struct ChangeProject {
     /// Another name.
     name: Option<String>,
-    /// Limits of its own, in the place of all such before: `connections`, `requests_per_second`. None above the tenant's.
+    /// Limits of its own, in the place of all such before: `connections`, `requests_per_second`, none above the tenant's, and
+    /// `connection_events_per_second` (at most 1000).
     #[schema(value_type = Option<Object>)]
     limits: Option<ProjectLimits>,
 }
