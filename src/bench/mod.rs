@@ -10,6 +10,7 @@ mod endpoint;
 mod events;
 mod fanout;
 mod floor;
+mod graphql;
 mod latency;
 mod machine;
 mod mixed;
@@ -69,6 +70,8 @@ enum What {
     Fanout(fanout::Args),
     /// Publishing through REST: acknowledged events per second and latency.
     Publish(publish::Args),
+    /// `eventStream` beside the same events over `/ws`, and how long query bombs take to refuse.
+    Graphql(graphql::Args),
     /// From publish to delivery, at a rate.
     Latency(latency::Args),
     /// Everybody comes back at once, with a cursor.
@@ -99,6 +102,7 @@ fn run_blocking(args: &Args) -> anyhow::Result<ExitCode> {
         What::Connections(args) => connections::run(target, args)?,
         What::Fanout(args) => fanout::run(target, args)?,
         What::Publish(args) => publish::run(target, args)?,
+        What::Graphql(args) => graphql::run(target, args)?,
         What::Latency(args) => latency::run(target, args)?,
         What::Resume(args) => resume::run(target, args)?,
         What::Revoke(args) => revoke::run(target, args)?,

@@ -217,7 +217,7 @@ impl Reader {
                 if !after.is_empty() {
                     connection.stream.write_all(after)?;
                 }
-                pass.ready += u64::from(self.plan.speech != Speech::Weir);
+                pass.ready += u64::from(!matches!(self.plan.speech, Speech::Weir | Speech::Graphql));
             }
             let measuring = self.counts.measuring.load(Relaxed);
             connection.take(taken, self.plan.speech, measuring.then_some(&mut self.findings), pass)?;
@@ -269,13 +269,20 @@ impl Connection {
 }
 
 fn is_event(frame: &Frame<'_>, speech: Speech) -> bool {
-    frame.opcode <= 2 && (speech != Speech::Weir || frame.start.starts_with(br#"{"type":"event""#))
+    let event: &[u8] = match speech {
+        Speech::Weir => br#"{"type":"event""#,
+        Speech::Graphql => br#"{"id":"1","type":"next""#,
+        _ => b"",
+    };
+    frame.opcode <= 2 && frame.start.starts_with(event)
 }
 
 impl Pass {
     fn other(&mut self, frame: &Frame<'_>) {
         match frame.opcode {
             TEXT if frame.start.starts_with(br#"{"type":"subscribed""#) => self.ready += 1,
+            // As much of `connection_ack` as is looked at.
+            TEXT if frame.start.starts_with(br#"{"type":"connection_ac"#) => self.ready += 1,
             TEXT if frame.start.starts_with(br#"{"type":"connected""#) => {}
             TEXT => self.notices += 1,
             PING => self.pong = Some(masked(10, frame.start)),

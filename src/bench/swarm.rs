@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Speech {
     /// WebSocket frames of Weir: an upgrade, a subscription, events among other frames.
     Weir,
+    /// `graphql-transport-ws` with one subscription; an acknowledgement of the connection counts as ready.
+    Graphql,
     /// Any WebSocket: every text is an event.
     WebSocket,
     /// Server-sent events.

@@ -97,6 +97,7 @@ requests() {
   start_weir
   of_server latency latency --rate 5000 --seconds "$short"
   of_server resume resume --connections "$subscribers"
+  of_server graphql graphql --connections "$((subscribers / 5))" --rate 20 --seconds "$short" --turns 2
 }
 
 # Three nodes on PostgreSQL and three NATS servers, which sync every write; all of them share the server's core.

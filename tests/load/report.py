@@ -21,6 +21,7 @@ LATENCY = [("publish_to_delivery_p50", "ms p50"), ("publish_to_delivery_p99", "m
 PUBLISH = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million"), ("latency_p99", "ms p99")]
 REPLAY = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million")]
 RESUME = [("all_have_all_after", "s until all have all"), ("cpu_per_client", "µs CPU per client")]
+GRAPHQL = [("event_stream_times_ws", "× the CPU of /ws"), ("event_stream_cpu_per_million", "CPU s per million"), ("ws_cpu_per_million", "over /ws"), ("refused_doubling_fragments_p99", "ms p99 to refuse a bomb")]
 REVOKE = [("revoke_to_last_delivery_p50", "ms p50"), ("revoke_to_last_delivery_p99", "ms p99"), ("revoke_to_answer_p99", "ms p99 to the answer")]
 MEASURED = {
     "ws-10": ("fan-out, WebSocket, 10 msg/s", FAN_OUT),
@@ -39,6 +40,7 @@ MEASURED = {
     "publish-batch": ("publish, batches of 100, 64 connections", PUBLISH),
     "latency": ("publish to delivery at 5,000/s", LATENCY),
     "resume": ("all subscribers come back at once, 20 events behind", RESUME),
+    "graphql": ("GraphQL `eventStream` beside /ws, in turns", GRAPHQL),
     "revoke": ("a key is revoked, to its last delivery on three nodes", REVOKE),
     "cluster-publish": ("publish, three nodes, three NATS servers on one core, 256 connections", PUBLISH),
     "cluster-latency": ("publish to delivery at 1,000/s, the same", LATENCY),
