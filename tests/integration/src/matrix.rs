@@ -36,10 +36,10 @@ async fn routes(api: &Api) -> Vec<Route> {
 }
 
 /// Somebody with a name for messages, and what the table says they may do in the first tenant.
-struct Actor {
-    name: String,
-    api: Api,
-    held: Permissions,
+pub(crate) struct Actor {
+    pub(crate) name: String,
+    pub(crate) api: Api,
+    pub(crate) held: Permissions,
     /// A scope that it may pass on, if it may touch keys at all.
     passes_on: Scope,
 }
@@ -133,7 +133,7 @@ fn without_request_id(mut body: Value) -> Value {
     body
 }
 
-async fn key_actors(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
+pub(crate) async fn key_actors(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
     let mut actors = Vec::new();
     for scope in Scope::ALL {
         let wish = json!({"name": "actor", "scopes": [scope]});
@@ -149,7 +149,7 @@ async fn key_actors(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
 }
 
 /// One member of each role, and an operator.
-async fn people(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
+pub(crate) async fn people(app: &TestApp, tenant: &Tenant) -> Vec<Actor> {
     let owner = members::owner(app, tenant, "owner@acme.test").await;
     let mut actors = Vec::new();
     for role in Role::ALL {
@@ -250,7 +250,7 @@ async fn only_a_person_asks_who_that_is_and_everybody_may_sign_in() {
 }
 
 /// A server that lets one address sign in as often as a test does.
-async fn start() -> TestApp {
+pub(crate) async fn start() -> TestApp {
     TestApp::start_with(&[("WEIR_AUTH_ATTEMPTS_PER_ADDRESS", "0")]).await
 }
 
