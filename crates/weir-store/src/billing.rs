@@ -58,6 +58,15 @@ pub struct Account {
     pub stripe_subscription_id: Option<String>,
 }
 
+/// Terms that a tenant had from some time on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Since when.
+    pub since: Timestamp,
+    /// Which.
+    pub plan: Plan,
+}
+
 impl Account {
     /// How many events may be accepted in the period; `None` is any number.
     #[must_use]
@@ -79,6 +88,9 @@ impl Account {
 pub trait Billing: Send + Sync {
     /// The tenant's account.
     fn account(&self, tenant: TenantId) -> Reply<'_, Account>;
+
+    /// The terms that the account has had, oldest first; those of now are the last. None before there is an account.
+    fn terms(&self, tenant: TenantId) -> Reply<'_, Vec<Terms>>;
 
     /// Sets what the tenant is willing to spend, in millionths of its plan's currency. `Invalid` where the plan has no
     /// price.

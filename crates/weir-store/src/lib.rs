@@ -41,7 +41,7 @@ mod usage;
 pub use access::{AccessChange, AccessChangeKind, By, Changed};
 pub use allowances::Allowances;
 pub use audit::Audit;
-pub use billing::{Account, Billing, Standing};
+pub use billing::{Account, Billing, Standing, Terms};
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
 pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};

@@ -9,7 +9,7 @@ use crate::{Engine, Error};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_core::{Code, Period, Plan, TenantId, Timestamp};
-use weir_store::{Account, Metric, Report};
+use weir_store::{Account, Metric, Report, Terms};
 
 /// Totals are rounded to hundredths of the currency's unit, half of one upwards: once, at the end.
 const HUNDREDTH: u64 = 10_000;
@@ -23,8 +23,10 @@ pub struct LocalInvoice {
     pub period: Period,
     /// Whether the period goes on.
     pub open: bool,
-    /// At which terms: those that hold now.
+    /// At which terms: those at the end of the period, or of now while it goes on. They hold for all of it.
     pub plan: Plan,
+    /// Since when the tenant had these terms.
+    pub plan_since: Timestamp,
     /// Events that were published.
     pub quantity: u64,
     /// Those beyond the included ones.
@@ -36,8 +38,8 @@ pub struct LocalInvoice {
 }
 
 impl LocalInvoice {
-    fn new(account: &Account, period: Period, now: Timestamp, quantity: u64) -> Result<Self, Error> {
-        let plan = account.plan.clone();
+    fn new(terms: &Terms, period: Period, now: Timestamp, quantity: u64) -> Result<Self, Error> {
+        let plan = terms.plan.clone();
         let beyond = || Error::new(Code::BillingError, "The period's amount is beyond what can be counted.");
         let amount_micros = plan.price(quantity).ok_or_else(beyond)?.micros;
         let billable = quantity.saturating_sub(plan.monthly_events.unwrap_or(u64::MAX));
@@ -46,6 +48,7 @@ impl LocalInvoice {
             period,
             open,
             plan,
+            plan_since: terms.since,
             quantity,
             billable,
             amount_micros,
@@ -70,6 +73,12 @@ pub struct Invoices {
     pub adjustments: Vec<Report>,
     /// The newest at the payment provider; none where it is not set up or was not used.
     pub hosted: Vec<Hosted>,
+}
+
+/// The terms of a period: the last that began before its end. Of `known` the first is of the tenant's beginning.
+fn terms_of(known: &[Terms], account: &Account, period: Period) -> Terms {
+    let last = known.iter().rev().find(|terms| terms.since < period.end).or_else(|| known.first());
+    last.cloned().unwrap_or_else(|| Terms { since: account.anchor, plan: account.plan.clone() })
 }
 
 /// The period before another: months from the anchor, and before it from the tenant's beginning.
@@ -104,11 +113,12 @@ impl Engine {
         let mut wanted: Vec<_> = wanted.take(limit as usize + 1).collect();
         let has_more = wanted.len() > limit as usize;
         wanted.truncate(limit as usize);
+        let terms = self.store.billing.terms(tenant.id).await?;
         let mut local = Vec::with_capacity(wanted.len());
         for period in wanted {
             let (start, end) = (period.start, period.end);
             let used = self.store.usage.total(tenant.id, Metric::EventsPublished, start, end).await?;
-            local.push(LocalInvoice::new(&account, period, now, used)?);
+            local.push(LocalInvoice::new(&terms_of(&terms, &account, period), period, now, used)?);
         }
         let adjustments = match (local.last(), local.first()) {
             (Some(oldest), Some(newest)) => {
@@ -194,8 +204,8 @@ mod tests {
     #[test]
     fn amounts_are_exact_and_the_total_is_rounded_once() {
         let account = account("2026-01-01T00:00:00Z", "2026-03-10T00:00:00Z");
-        let of =
-            |quantity| LocalInvoice::new(&account, account.period, time("2026-03-10T00:00:00Z"), quantity);
+        let terms = terms_of(&[], &account, account.period);
+        let of = |quantity| LocalInvoice::new(&terms, account.period, time("2026-03-10T00:00:00Z"), quantity);
         for (quantity, billable, amount, total) in [
             (0, 0, 0, 0),
             (5_000_000, 0, 0, 0),
@@ -213,6 +223,28 @@ mod tests {
             assert!(invoice.open);
         }
         assert_eq!(of(u64::MAX).expect_err("cannot").code, Code::BillingError);
+    }
+
+    #[test]
+    fn a_period_has_the_terms_of_its_end() {
+        let account = account("2026-01-01T00:00:00Z", "2026-04-10T00:00:00Z");
+        let since = |text, name| Terms { since: time(text), plan: Plan::of(name) };
+        let known = [
+            since("2026-01-01T00:00:00Z", PlanName::Free),
+            since("2026-02-10T00:00:00Z", PlanName::Pro),
+            since("2026-04-01T00:00:00Z", PlanName::Enterprise),
+        ];
+        let month = |text| Period::monthly(account.anchor, time(text));
+        for (month, plan) in [
+            (month("2025-12-05T00:00:00Z"), PlanName::Free),
+            (month("2026-01-05T00:00:00Z"), PlanName::Free),
+            (month("2026-02-05T00:00:00Z"), PlanName::Pro),
+            // What was bought in the moment at which it ended belongs to the next.
+            (month("2026-03-05T00:00:00Z"), PlanName::Pro),
+            (month("2026-04-05T00:00:00Z"), PlanName::Enterprise),
+        ] {
+            assert_eq!(terms_of(&known, &account, month).plan.name, plan, "{month:?}");
+        }
     }
 
     #[test]

@@ -148,6 +148,30 @@ pub async fn who_bought_a_plan_keeps_its_terms(place: &Place) {
     assert_eq!(account(&store, early).await.plan, second, "it was sold anew");
 }
 
+pub async fn terms_are_remembered(place: &Place) {
+    let (store, clock) = turned(place).await;
+    let tenant = tenant(&store, "acme", PlanName::Free).await;
+    assert_eq!(store.billing.terms(tenant).await.expect("terms"), [], "nobody looked yet");
+    let begun = store.tenants.get(tenant).await.expect("reads").created_at;
+    account(&store, tenant).await;
+    let told = |terms: Vec<crate::Terms>| {
+        terms.iter().map(|one| (one.since, one.plan.name, one.plan.version)).collect::<Vec<_>>()
+    };
+    let mut expected = vec![(begun, PlanName::Free, 1)];
+    assert_eq!(told(store.billing.terms(tenant).await.expect("terms")), expected);
+    // Other limits on the same plan are no other terms; two changes at once leave the last.
+    let plans = [PlanName::Free, PlanName::Enterprise, PlanName::Pro, PlanName::Free];
+    for (days, plan) in [10, 20, 20, 40].into_iter().zip(plans) {
+        clock.set(at(0).plus(DAY * days));
+        store.tenants.set_plan(tenant, plan, Overrides::default(), by(days.into())).await.expect("sets");
+    }
+    expected.push((at(0).plus(DAY * 20), PlanName::Pro, 1));
+    expected.push((at(0).plus(DAY * 40), PlanName::Free, 1));
+    assert_eq!(told(store.billing.terms(tenant).await.expect("terms")), expected);
+    let other = store.billing.terms(TenantId::new()).await.expect("nobody's");
+    assert_eq!(other, []);
+}
+
 pub async fn a_cap_is_for_plans_with_a_price(place: &Place) {
     let (store, _clock) = turned(place).await;
     let [pro, free] =

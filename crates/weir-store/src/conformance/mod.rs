@@ -97,6 +97,7 @@ macro_rules! on {
             billing::periods_follow_each_other_and_never_go_back,
             billing::a_subscription_sets_the_period,
             billing::who_bought_a_plan_keeps_its_terms,
+            billing::terms_are_remembered,
             billing::a_cap_is_for_plans_with_a_price,
             usage::large_batches_are_added_whole,
             usage::shares_explain_a_number,

@@ -3,7 +3,7 @@
 use super::Sql;
 use super::database::{Scope, Tx};
 use super::value::{Row, args};
-use crate::{AccessChangeKind, Account, Billing, By, Changed, Overrides, Reply, StoreError};
+use crate::{AccessChangeKind, Account, Billing, By, Changed, Overrides, Reply, StoreError, Terms};
 use serde_json::json;
 use weir_core::{Period, Plan, PlanName, TenantId, Timestamp};
 
@@ -72,7 +72,8 @@ impl Tx {
     }
 
     async fn make_account(&mut self, tenant: &Row, now: Timestamp) -> Result<(), StoreError> {
-        let anchor = tenant.get::<Timestamp>("created_at")?.hour();
+        let created = tenant.get::<Timestamp>("created_at")?;
+        let anchor = created.hour();
         let period = Period::monthly(anchor, now);
         self.execute(
             "INSERT INTO billing_accounts (tenant_id, plan_version, anchor, period_start, period_end)
@@ -84,6 +85,20 @@ impl Tx {
                 period.start,
                 period.end
             ],
+        )
+        .await?;
+        self.note_terms(tenant.get("id")?, created).await
+    }
+
+    /// Remembers which terms the tenant has from `since` on: those of its row and account.
+    async fn note_terms(&mut self, tenant: TenantId, since: Timestamp) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO billing_terms (tenant_id, since, plan, plan_version)
+             SELECT t.id, $2, t.plan, a.plan_version
+             FROM tenants t JOIN billing_accounts a ON a.tenant_id = t.id WHERE t.id = $1
+             ON CONFLICT (tenant_id, since)
+                 DO UPDATE SET plan = excluded.plan, plan_version = excluded.plan_version",
+            args![tenant, since],
         )
         .await
         .map(drop)
@@ -98,15 +113,20 @@ impl Tx {
         .map(drop)
     }
 
-    /// The tenant changed to another plan: it gets the version that is sold now. Its row is locked.
-    pub async fn change_terms(&mut self, tenant: TenantId, plan: PlanName) -> Result<(), StoreError> {
+    /// The tenant changed to another plan: it gets the version that is sold now. Its row is locked, and has the plan.
+    pub async fn change_terms(
+        &mut self,
+        tenant: TenantId,
+        plan: PlanName,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.execute(
             "UPDATE billing_accounts SET plan_version = (SELECT max(version) FROM plans WHERE name = $2)
              WHERE tenant_id = $1",
             args![tenant, plan],
         )
-        .await
-        .map(drop)
+        .await?;
+        self.note_terms(tenant, now).await
     }
 }
 
@@ -124,6 +144,18 @@ impl Billing for Sql {
             let account = tx.account(tenant, now).await?;
             tx.commit().await?;
             Ok(account)
+        })
+    }
+
+    fn terms(&self, tenant: TenantId) -> Reply<'_, Vec<Terms>> {
+        const TERMS: &str =
+            "SELECT b.since, p.name, p.version, p.currency, p.monthly_events, p.price_per_event_micros
+             FROM billing_terms b JOIN plans p ON p.name = b.plan AND p.version = b.plan_version
+             WHERE b.tenant_id = $1 ORDER BY b.since";
+        self.call(async move {
+            let rows = self.database.fetch_all(tenant, TERMS, args![tenant]).await?;
+            let terms = |row: &Row| Ok(Terms { since: row.get("since")?, plan: plan(row)? });
+            rows.iter().map(terms).collect()
         })
     }
 

@@ -219,7 +219,7 @@ impl Tenants for Sql {
                 .await?;
             // Who keeps the plan keeps its terms.
             if plan != before.plan.name {
-                tx.change_terms(id, plan).await?;
+                tx.change_terms(id, plan, now).await?;
             }
             let after = tx.account(id, now).await?;
             if before.event_limit().is_none() && after.event_limit().is_some() {

@@ -268,6 +268,37 @@ async fn without_stripe_invoices_are_computed_here() {
     assert_eq!(lines.len(), 2, "{text}");
     assert!(lines[0].starts_with("period_start,period_end,status,plan,"), "{text}");
     assert!(lines[1].contains(",open,pro,1,USD,events_published,0,5000000,0,3,0,0"), "{text}");
+    // What stands on the bill can be followed to its pieces.
+    for n in 0..3 {
+        api.publish("billed.here", &json!(n)).await;
+    }
+    let line = until("the events to be billed", async || {
+        let page = api.get("/v1/billing/invoices", &[]).await.expect(200);
+        let line = page["data"][0]["lines"][0].clone();
+        (line["quantity"] == 3).then_some(line)
+    })
+    .await;
+    let explained = line["explained_at"].as_str().expect("a path");
+    let pieces = api.get(explained, &[]).await.expect(200);
+    let sum: u64 = pieces["data"]
+        .as_array()
+        .expect("pieces")
+        .iter()
+        .filter_map(|piece| piece["quantity"].as_u64())
+        .sum();
+    assert_eq!(sum, 3, "{pieces}");
+    // Another plan prices the period that goes on, from its terms on.
+    let operator = members::operator(&app, "staff@weir.test").await;
+    let path = format!("/v1/admin/tenants/{}", tenant.tenant_id);
+    let change = app.api(&operator.access).request(Method::PATCH, &path).json(&json!({"plan": "enterprise"}));
+    Answer::of(change).await.expect(200);
+    let after = api.get("/v1/billing/invoices", &[]).await.expect(200)["data"][0].take();
+    assert_eq!(
+        (&after["plan"], &after["lines"][0]["billable"]),
+        (&json!("enterprise"), &json!(0)),
+        "{after}"
+    );
+    assert!(after["plan_since"].as_str() > invoice["plan_since"].as_str(), "{after}");
     for (name, value) in
         [("limit", "0"), ("limit", "101"), ("format", "xml"), ("cursor", "x"), ("tenant_id", "x")]
     {

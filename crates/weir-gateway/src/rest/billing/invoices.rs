@@ -29,10 +29,13 @@ pub(crate) struct InvoiceBody {
     period_end: Timestamp,
     /// `open` while the period goes on, then `closed`.
     status: &'static str,
-    /// The plan whose terms hold now.
+    /// The plan at the end of the period, or now while it goes on; its terms hold for the whole period.
     plan: &'static str,
     /// The version of its terms.
     plan_version: u32,
+    /// Since when the tenant has had these terms.
+    #[schema(value_type = String, format = DateTime)]
+    plan_since: Timestamp,
     /// The currency.
     #[schema(value_type = String, example = "USD")]
     currency: Currency,
@@ -58,6 +61,11 @@ pub(crate) struct LineBody {
     unit_price_micros: u64,
     /// The price of all, exactly.
     amount_micros: u64,
+    /// What the quantity consists of: the path of its explanation.
+    #[schema(
+        example = "/v1/billing/usage/explain?metric=events_published&from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z"
+    )]
+    explained_at: String,
 }
 
 impl From<&LocalInvoice> for InvoiceBody {
@@ -70,6 +78,10 @@ impl From<&LocalInvoice> for InvoiceBody {
             billable: invoice.billable,
             unit_price_micros: plan.price_per_event_micros,
             amount_micros: invoice.amount_micros,
+            explained_at: format!(
+                "/v1/billing/usage/explain?metric=events_published&from={}&to={}",
+                invoice.period.start, invoice.period.end
+            ),
         };
         Self {
             period_start: invoice.period.start,
@@ -77,6 +89,7 @@ impl From<&LocalInvoice> for InvoiceBody {
             status: if invoice.open { "open" } else { "closed" },
             plan: plan.name.as_str(),
             plan_version: plan.version,
+            plan_since: invoice.plan_since,
             currency: plan.currency,
             lines: [line],
             total_micros: invoice.total_micros,
@@ -184,7 +197,7 @@ impl From<Invoices> for InvoicesBody {
 fn csv(invoices: &InvoicesBody) -> String {
     let mut out = String::from(
         "period_start,period_end,status,plan,plan_version,currency,metric,quantity,included,billable,unit_price_micros,\
-         amount_micros,total_micros\r\n",
+         amount_micros,total_micros,plan_since\r\n",
     );
     for invoice in &invoices.data {
         for line in &invoice.lines {
@@ -192,7 +205,7 @@ fn csv(invoices: &InvoicesBody) -> String {
             // Writing into a String cannot fail.
             let _ = write!(
                 out,
-                "{},{},{},{},{},{},{},{},{included},{},{},{},{}\r\n",
+                "{},{},{},{},{},{},{},{},{included},{},{},{},{},{}\r\n",
                 invoice.period_start,
                 invoice.period_end,
                 invoice.status,
@@ -204,7 +217,8 @@ fn csv(invoices: &InvoicesBody) -> String {
                 line.billable,
                 line.unit_price_micros,
                 line.amount_micros,
-                invoice.total_micros
+                invoice.total_micros,
+                invoice.plan_since
             );
         }
     }
