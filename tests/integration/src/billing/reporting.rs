@@ -241,6 +241,27 @@ async fn absurd_quantities_are_left_for_people() {
     assert_eq!(billed.adjustments(&subscriber).await[0].state, ReportState::Adjustment);
 }
 
+/// A correction downwards is an event of its own below zero, and lost answers do not take it back twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_too_high_is_taken_back_once() {
+    let billed = Billed::sqlite().await;
+    let (node, subscriber) = closed(&billed, 40).await;
+    node.report_usage().await.expect("reports");
+    for (moment, away) in [(Moment::Before, 1), (Moment::After, 1), (Moment::After, 30)] {
+        billed.counted_too_high(5).await;
+        // A new hour, so that there is something to look at the old ones for.
+        billed.publish(&subscriber, 0, 10).await;
+        billed.clock.advance(HOUR);
+        billed.close_hours().await;
+        billed.fake.cut(METER_EVENTS, moment, 1);
+        node.report_usage().await.expect("goes on");
+        billed.clock.advance(HOUR * away);
+        exact(&billed, &subscriber).await;
+    }
+    let back = billed.fake.meter_events().iter().filter(|event| event.value < 0).count();
+    assert!(back >= 3, "{:?}", billed.fake.meter_events());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_nodes_report_each_hour_once() {
     for billed in both().await {
