@@ -23,6 +23,7 @@ mod graphql;
 mod graphql_admin;
 #[cfg(test)]
 mod graphql_live;
+#[cfg(test)]
 mod graphql_matrix;
 #[cfg(test)]
 mod hops;
