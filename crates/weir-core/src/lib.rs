@@ -8,6 +8,7 @@ pub mod clock;
 pub mod code;
 pub mod cursor;
 pub mod event;
+pub mod histogram;
 pub mod ids;
 pub mod key;
 pub mod money;
@@ -24,6 +25,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use code::Code;
 pub use cursor::{Cursor, CursorError, CursorKey};
 pub use event::{Event, EventId, NewEvent, Position};
+pub use histogram::{Distribution, Histogram};
 pub use ids::{
     ConnectionId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId,
 };

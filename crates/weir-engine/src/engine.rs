@@ -4,6 +4,7 @@ use crate::access::{Access, KeySetTimes};
 use crate::billing::meter::Metering;
 use crate::billing::stripe::{self, StripeBilling};
 use crate::billing::{Allowances, MeterSettings, MeterState};
+use crate::figures::{Figures, LogFigures, ObservedLog, Tenants};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
 use crate::people::{self, People};
 use crate::projects::Projects;
@@ -17,15 +18,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_core::{Clock, Code, ConnectionId, CursorKey, NodeId, ProjectId, RootSecret, TenantId, Timestamp};
 use weir_hub::{Hub, Meter};
-use weir_log::{Durability, EventLog};
+use weir_log::{Durability, EventLog, Health};
 use weir_outbound::Outbound;
 use weir_store::Store;
 use weir_store::seal::Sealer;
 
+/// How long a part has to say how it is: who probes a node gives up before long.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(2);
 /// Between the announcement that a connection ends and its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -83,6 +87,8 @@ pub struct Settings {
     pub meter: MeterSettings,
     /// Signing in.
     pub people: people::Settings,
+    /// Tenants that have metrics of their own, at most.
+    pub shown_tenants: usize,
 }
 
 /// What `weir.toml` says when it says nothing.
@@ -106,6 +112,7 @@ impl Default for Settings {
             hub_queue_bytes: 64 << 20,
             meter: MeterSettings::default(),
             people: people::Settings::default(),
+            shown_tenants: 20,
         }
     }
 }
@@ -127,6 +134,9 @@ pub struct Engine {
     admission: Gcra,
     pub(crate) store: Store,
     pub(crate) metering: Arc<Metering>,
+    pub(crate) figures: Figures,
+    pub(crate) log_figures: Arc<LogFigures>,
+    pub(crate) tenants: Tenants,
     pub(crate) stripe: Option<Arc<StripeBilling>>,
     /// Seals the answers that are kept under idempotency keys.
     pub(crate) answers: Sealer,
@@ -176,12 +186,22 @@ impl Engine {
         let meter = Metering::new(store.clone(), Arc::clone(&log), node, settings.meter.clone());
         let metering = Arc::new(meter.await?);
         let meters = Arc::clone(&metering);
-        let projects =
-            Projects::new(Arc::clone(&log), hub.clone(), cursors.clone(), settings.hub_queue_bytes, meters);
+        let (log, log_figures) = ObservedLog::beside(log, Arc::clone(&metering));
+        let projects = Projects::new(
+            Arc::clone(&log),
+            hub.clone(),
+            cursors.clone(),
+            settings.hub_queue_bytes,
+            meters,
+            Arc::clone(&clock),
+        );
         let (allowances, asked) = Allowances::new(store.clone(), node);
         let engine = Arc::new(Self {
             projects,
             metering,
+            figures: Figures::default(),
+            log_figures,
+            tenants: Tenants::new(settings.shown_tenants),
             people: People::new(settings.people.clone(), &root, settings.jwt_leeway).await?,
             cursors,
             replays: Permits::new(settings.concurrent_replays),
@@ -349,14 +369,15 @@ impl Engine {
 
     /// Asks every part how it is.
     pub async fn health(&self) -> EngineHealth {
-        let (database, log) = tokio::join!(self.store.ping(), self.log.health());
+        let (database, log) = tokio::join!(
+            timeout(HEALTH_PATIENCE, self.store.ping()),
+            timeout(HEALTH_PATIENCE, self.log.health())
+        );
+        let late = || format!("no answer within {HEALTH_PATIENCE:?}");
+        let database = database.map_or_else(|_| Some(late()), |it| it.err().map(|error| error.to_string()));
+        let log = log.unwrap_or_else(|_| Health { problem: Some(late()), durability: Durability::Unknown });
         let access = self.access.require_fresh().err().map(|error| error.message);
-        EngineHealth {
-            database: database.err().map(|error| error.to_string()),
-            event_log: log.problem,
-            durability: words(&log.durability),
-            access,
-        }
+        EngineHealth { database, event_log: log.problem, durability: words(&log.durability), access }
     }
 
     async fn keep_house(self: Arc<Self>) {

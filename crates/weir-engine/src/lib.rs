@@ -11,6 +11,7 @@ mod control;
 mod encode;
 mod engine;
 mod error;
+pub mod figures;
 pub mod limits;
 pub mod people;
 mod projects;

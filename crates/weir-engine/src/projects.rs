@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use weir_core::{Code, CursorKey, Event, Position, ProjectId};
+use weir_core::{Clock, Code, CursorKey, Event, Position, ProjectId};
 use weir_hub::{Goodbye, Hub, Message, Meter};
 use weir_log::{EventLog, Place};
 
@@ -66,6 +66,7 @@ pub(crate) struct Projects {
     /// Bytes of events that may wait for a project to be opened.
     waiting_bytes: usize,
     metering: Arc<Metering>,
+    clock: Arc<dyn Clock>,
     all: DashMap<ProjectId, Arc<Followed>>,
 }
 
@@ -76,8 +77,9 @@ impl Projects {
         cursors: CursorKey,
         waiting_bytes: usize,
         metering: Arc<Metering>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { log, hub, cursors, waiting_bytes, metering, all: DashMap::new() }
+        Self { log, hub, cursors, waiting_bytes, metering, clock, all: DashMap::new() }
     }
 
     /// Opens the project if it is not open, and keeps it open while the answer lives.
@@ -149,12 +151,16 @@ impl Projects {
     }
 
     fn publish(&self, project: ProjectId, events: &[Arc<Event>], open: &mut Open) {
-        let new = events.iter().filter(|event| event.sequence > open.last);
+        let mut new = events.iter().filter(|event| event.sequence > open.last).peekable();
+        // By the clock of the node that accepted it, which may be another one.
+        let age = new.peek().map_or(Duration::ZERO, |oldest| self.clock.now().since(oldest.published_at));
+        let now = Instant::now();
+        let born = now.checked_sub(age).unwrap_or(now);
         let messages: Arc<[Arc<Message>]> =
             new.map(|event| encode::message(event, open.epoch, &self.cursors)).collect();
         if let Some(message) = messages.last() {
             open.last = message.position.sequence;
-            self.hub.publish(project, messages);
+            self.hub.publish_born(project, messages, born);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use weir_log::{Feed, FeedItem};
 
@@ -17,6 +18,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut feed: Feed) {
                     // Shards that are this far behind free megabytes per pass; nothing tells when.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+                engine.figures.fed.fetch_add(events.len() as u64, Ordering::Relaxed);
                 engine.projects.deliver(project, events);
             }
             FeedItem::Broken { project, reason } => {

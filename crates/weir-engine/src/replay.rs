@@ -31,6 +31,7 @@ pub struct ReplayPage {
 pub(crate) struct Permits {
     by_tenant: DashMap<TenantId, Arc<Semaphore>>,
     node: Arc<Semaphore>,
+    total: usize,
 }
 
 /// The right to read one page.
@@ -38,7 +39,8 @@ pub(crate) type Permit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Permits {
     pub(crate) fn new(on_this_node: usize) -> Self {
-        Self { by_tenant: DashMap::new(), node: Arc::new(Semaphore::new(on_this_node.max(1))) }
+        let total = on_this_node.max(1);
+        Self { by_tenant: DashMap::new(), node: Arc::new(Semaphore::new(total)), total }
     }
 
     /// The tenant's permit comes first: those of one tenant wait for each other before they take a place
@@ -50,6 +52,11 @@ impl Permits {
         let tenant = tenant.acquire_owned().await.map_err(Error::internal)?;
         let node = Arc::clone(&self.node).acquire_owned().await.map_err(Error::internal)?;
         Ok((tenant, node))
+    }
+
+    /// Replays that read now.
+    pub(crate) fn in_use(&self) -> u64 {
+        self.total.saturating_sub(self.node.available_permits()) as u64
     }
 
     /// Forgets tenants that are not reading.

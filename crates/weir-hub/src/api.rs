@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use weir_core::{Pattern, Position, ProjectId, Topic};
+use weir_core::{Distribution, Pattern, Position, ProjectId, Topic};
 
 /// Sizes and times of a hub.
 #[derive(Clone, Debug)]
@@ -245,4 +245,11 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Bytes in the rings.
     pub ring_bytes: u64,
+    /// Seconds from an event's birth ([`Hub::publish_born`](crate::Hub::publish_born)) until a shard had sent it to
+    /// everybody there who keeps up. Each shard with such connections counts the event once.
+    pub latency: Distribution,
+    /// Seconds of the passes in which shards sent anything.
+    pub passes: Distribution,
+    /// To how many connections of a shard an event went at once. Each shard with the project open counts it once.
+    pub fan_out: Distribution,
 }

@@ -1,5 +1,6 @@
 //! What the outside asks of a shard.
 
+use crate::project::Pending;
 use crate::{Attach, Closed, ClosedBy, Conn, Goodbye, Message, Meter, NewConnection, Operation};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ pub enum Command {
     Close(Conn, Box<Goodbye>),
     OpenProject { project: ProjectId, at: Position, meter: Arc<Meter> },
     CloseProject(ProjectId, Box<Goodbye>),
-    Publish { project: ProjectId, messages: Arc<[Arc<Message>]>, weight: usize },
+    Publish { project: ProjectId, pending: Pending },
     Drain { over: Duration, goodbye: Box<Goodbye> },
     Shutdown,
 }

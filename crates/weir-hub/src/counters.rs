@@ -3,9 +3,9 @@
 use crate::Stats;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use weir_core::Histogram;
 
 /// Gauges and counts of one shard. Only the shard writes most of them.
-#[derive(Default)]
 pub struct Counters {
     /// Adopted and not gone yet, those on their way to the shard included.
     pub connections: AtomicUsize,
@@ -19,6 +19,32 @@ pub struct Counters {
     pub slow_consumers: AtomicU64,
     pub lagging: AtomicU64,
     pub ring_bytes: AtomicU64,
+    /// From an event's birth until a pass had sent it to everybody here who keeps up.
+    pub latency: Histogram,
+    /// What a pass took that sent anything.
+    pub passes: Histogram,
+    /// To how many connections of the shard an event went at once.
+    pub fan_out: Histogram,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            connections: AtomicUsize::default(),
+            queued_bytes: AtomicUsize::default(),
+            websocket: AtomicU64::default(),
+            sse: AtomicU64::default(),
+            delivered: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            sends: AtomicU64::default(),
+            slow_consumers: AtomicU64::default(),
+            lagging: AtomicU64::default(),
+            ring_bytes: AtomicU64::default(),
+            latency: Histogram::of_seconds(),
+            passes: Histogram::of_seconds(),
+            fan_out: Histogram::of_numbers(),
+        }
+    }
 }
 
 impl Counters {
@@ -32,5 +58,8 @@ impl Counters {
         stats.lagging += self.lagging.load(Relaxed);
         stats.queued_bytes = stats.queued_bytes.max(self.queued_bytes.load(Relaxed) as u64);
         stats.ring_bytes = stats.ring_bytes.max(self.ring_bytes.load(Relaxed));
+        stats.latency.add(&self.latency.read());
+        stats.passes.add(&self.passes.read());
+        stats.fan_out.add(&self.fan_out.read());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::command::{Arrival, Command};
 use crate::encode::weight;
+use crate::project::Pending;
 use crate::shard::{self, Mailbox};
 use crate::{Attach, Config, Conn, Goodbye, Message, Meter, NewConnection, Operation, Stats};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use std::num::NonZero;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_core::{Pattern, Position, ProjectId};
 
 /// The hub: a handle to its shards, cheap to clone. Every call only sends a message to a shard, so none
@@ -141,10 +142,16 @@ impl Hub {
     /// Publishes messages of an open project, in order and following on the last. A message that does not
     /// follow (its sequence is not greater, or its epoch another) is ignored.
     pub fn publish(&self, project: ProjectId, messages: Arc<[Arc<Message>]>) {
+        self.publish_born(project, messages, Instant::now());
+    }
+
+    /// The same for messages of which the oldest came into the world at `born`: from then on the latency counts.
+    pub fn publish_born(&self, project: ProjectId, messages: Arc<[Arc<Message>]>, born: Instant) {
         let weight = messages.iter().map(|message| weight(message)).sum();
         for shard in &self.0.shards {
             shard.counters.queued_bytes.fetch_add(weight, Relaxed);
-            shard.post(Command::Publish { project, messages: Arc::clone(&messages), weight });
+            let pending = Pending { messages: Arc::clone(&messages), weight, born };
+            shard.post(Command::Publish { project, pending });
         }
     }
 

@@ -6,6 +6,7 @@ use crate::ring::Ring;
 use crate::{Attach, Conn, Message, Meter};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 use weir_core::{Pattern, ProjectId};
 
 /// An open project.
@@ -16,10 +17,18 @@ pub struct Project {
     pub index: Index,
     /// Groups by what they select.
     pub sets: HashMap<Selection, u32>,
-    /// Published, and not yet in the ring or sent, with their weight.
-    pub pending: Vec<(Arc<[Arc<Message>]>, usize)>,
+    /// Published, and not yet in the ring or sent.
+    pub pending: Vec<Pending>,
     /// Attaches from a position that the head has not reached yet.
     pub parked: Vec<(Conn, Attach)>,
+}
+
+/// Messages that were published together.
+pub struct Pending {
+    pub messages: Arc<[Arc<Message>]>,
+    pub weight: usize,
+    /// When the oldest of them came into the world.
+    pub born: Instant,
 }
 
 /// What the operations of a connection want, in their order. Behind a thin pointer: that of a plain

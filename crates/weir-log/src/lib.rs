@@ -10,11 +10,13 @@ pub mod embedded;
 pub mod error;
 pub mod feed;
 pub mod jetstream;
+pub mod load;
 pub mod log;
 pub mod walk;
 
 pub use error::LogError;
 pub use feed::{Feed, FeedItem};
+pub use load::{LinkLoad, Load, StreamLoad};
 pub use log::{
     Appended, Bounds, Durability, EventLog, Health, Inspection, Outcome, Page, Place, ReadQuery, Record,
     TopicHead,

@@ -10,7 +10,7 @@
 //! Sequences strictly increase within a project and may skip (on a shared stream other projects' events
 //! stand between). All topics of a project share one order, the same live and in replay.
 
-use crate::{Feed, LogError, Milestone, Walked};
+use crate::{Feed, Load, LogError, Milestone, Walked};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use weir_core::event::{EventType, Headers};
@@ -237,6 +237,11 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Whether the log works and what its acks are worth.
     fn health(&self) -> BoxFuture<'_, Health>;
+
+    /// What it has to do and has room for.
+    fn load(&self) -> Load {
+        Load::default()
+    }
 
     /// Writes what is queued, waits for reads that are under way, then stops. Later appends are refused, later reads may be.
     /// Once it returns, nothing but the log itself holds its files or connections.

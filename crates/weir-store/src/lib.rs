@@ -17,6 +17,7 @@ mod idempotency;
 mod inquiries;
 mod keys;
 mod ledger;
+mod load;
 pub mod members;
 mod nodes;
 mod notice;
@@ -48,6 +49,7 @@ pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Id
 pub use inquiries::{Inquiries, Inquiry, InquiryId};
 pub use keys::{ApiKey, Keys, NewKey};
 pub use ledger::{Count, CountedRange, CountedTo, Ledger, Positions};
+pub use load::Load;
 pub use members::Members;
 pub use nodes::{Closing, Enforced, Heartbeat, Node, Nodes};
 pub use notice::{Notice, Notices};

@@ -3,7 +3,7 @@
 use crate::sql::{self, Sql};
 use crate::{
     AccessChange, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger,
-    Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas, Shares,
+    Load, Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas, Shares,
     SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
@@ -200,6 +200,12 @@ impl Store {
     /// at once.
     pub fn root_secret(&self) -> Reply<'_, RootSecret> {
         self.sql.root_secret()
+    }
+
+    /// How it does. Asks nothing.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.sql.load()
     }
 
     /// Begins to listen to what nodes tell each other. On PostgreSQL this holds one connection more.

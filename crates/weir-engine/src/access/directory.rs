@@ -145,6 +145,16 @@ impl Access {
         self.freshness.wait().await;
     }
 
+    /// How old the confirmed state is, and how old it may be.
+    pub(crate) fn age(&self) -> (Duration, Duration) {
+        (self.freshness.age(), self.freshness.window())
+    }
+
+    /// The number of the last change that is enforced here.
+    pub(crate) fn version(&self) -> i64 {
+        self.enforced.load(Ordering::Acquire)
+    }
+
     pub(super) async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
         self.require_fresh()?;
         match credentials {
@@ -405,7 +415,9 @@ impl Engine {
     /// `INVALID_API_KEY`, `EXPIRED_API_KEY`, `INVALID_TOKEN`, `EXPIRED_TOKEN`, `TENANT_SUSPENDED`,
     /// `DATABASE_UNAVAILABLE`.
     pub async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
-        self.access.authenticate(credentials).await
+        let outcome = self.access.authenticate(credentials).await;
+        self.figures.authenticated(&outcome);
+        outcome
     }
 
     /// Finds out who wants to administer. A suspended tenant's people are let in: to look, and to pay.
@@ -413,7 +425,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::authenticate`], `TENANT_SUSPENDED` excepted; `INSUFFICIENT_SCOPE` for credentials that never administer.
     pub async fn principal(&self, credentials: Credentials) -> Result<Arc<Principal>, Error> {
-        self.access.principal(credentials).await
+        let outcome = self.access.principal(credentials).await;
+        self.figures.authenticated(&outcome);
+        outcome
     }
 
     /// Makes a ticket that stands for the caller's credentials.

@@ -62,6 +62,9 @@ impl Engine {
             for change in &changes {
                 self.end_named(change, done);
             }
+            if changes.iter().any(|change| change.kind == AccessChangeKind::TenantDeleted) {
+                self.forget_figures(tenant);
+            }
             if changes.iter().any(|change| LIMITS.contains(&change.kind)) {
                 // What was granted under other limits counts only where it is in use.
                 self.connections.trim(tenant).await;

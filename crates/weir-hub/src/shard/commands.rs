@@ -4,7 +4,7 @@ use super::{Key, MAX_COMMANDS, Shard};
 use crate::command::{Arrival, Command};
 use crate::connection::{Connection, Covered, NONE, Owner, Phase};
 use crate::encode::{put_text, weight};
-use crate::project::Project;
+use crate::project::{Pending, Project};
 use crate::ring::Ring;
 use crate::shard::close::Farewell;
 use crate::websocket::{Opcode, put_frame};
@@ -44,7 +44,7 @@ impl Shard {
             Command::Close(conn, goodbye) => self.close(conn, &goodbye),
             Command::OpenProject { project, at, meter } => self.open_project(project, at, meter),
             Command::CloseProject(project, goodbye) => self.close_project(project, &goodbye),
-            Command::Publish { project, messages, weight } => self.publish(project, messages, weight),
+            Command::Publish { project, pending } => self.publish(project, pending),
             Command::Drain { over, goodbye } => self.begin_drain(over, *goodbye),
             Command::Shutdown => self.stopping = true,
         }
@@ -219,15 +219,15 @@ impl Shard {
         groups.flat_map(|group| &self.groups[*group as usize].members).copied().collect()
     }
 
-    fn publish(&mut self, id: ProjectId, messages: Arc<[Arc<Message>]>, weight: usize) {
+    fn publish(&mut self, id: ProjectId, new: Pending) {
         let Some(&slot) = self.by_id.get(&id) else {
-            self.counters.queued_bytes.fetch_sub(weight, Relaxed);
+            self.counters.queued_bytes.fetch_sub(new.weight, Relaxed);
             return;
         };
         let pending = &mut self.projects[slot as usize].pending;
         if pending.is_empty() {
             self.dirty.push(slot);
         }
-        pending.push((messages, weight));
+        pending.push(new);
     }
 }

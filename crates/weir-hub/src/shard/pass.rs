@@ -6,13 +6,14 @@ use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::encode::{put_enclosed, put_event, weight};
 use crate::operation::{Operation, Want};
-use crate::project::Selection;
+use crate::project::{Pending, Selection};
 use crate::{Dialect, Message, Meter};
 use bytes::Bytes;
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// Messages of one slice: it must fit the ring, where those who fall behind look for the rest.
 const SLICE_MESSAGES: usize = 1024;
@@ -198,10 +199,12 @@ impl Shard {
         if here.pending.is_empty() {
             return;
         }
+        let begun = Instant::now();
+        let delivered = self.counters.delivered.load(Relaxed);
         let mut pending = std::mem::take(&mut here.pending);
         let mut pass = std::mem::take(&mut self.pass);
         let mut bytes = 0;
-        for message in pending.iter().flat_map(|(messages, _)| messages.iter()) {
+        for message in pending.iter().flat_map(|pending| pending.messages.iter()) {
             let copies = self.take_in(project, message, &mut pass);
             bytes += weight(message) * copies as usize;
             let full = pass.slice.len() >= SLICE_MESSAGES.min(self.config.ring_messages)
@@ -214,13 +217,30 @@ impl Shard {
         }
         self.deliver(project, &mut pass);
         self.pass = pass;
-        let weight = pending.drain(..).map(|(_, weight)| weight).sum();
+        self.measure(&pending, begun, delivered);
+        let weight = pending.drain(..).map(|pending| pending.weight).sum();
         self.counters.queued_bytes.fetch_sub(weight, Relaxed);
         if let Some(here) = self.projects.get_mut(project as usize) {
             here.pending = pending;
         }
         self.bound_rings();
         self.release_parked(project);
+    }
+
+    /// Notes what a pass did, once for all its messages and connections.
+    fn measure(&self, pending: &[Pending], begun: Instant, delivered_before: u64) {
+        let counters = &self.counters;
+        let delivered = counters.delivered.load(Relaxed) - delivered_before;
+        let messages = pending.iter().map(|pending| pending.messages.len() as u64).sum();
+        counters.fan_out.observe_shares(delivered, messages);
+        if delivered == 0 {
+            return;
+        }
+        let now = Instant::now();
+        counters.passes.observe(now.saturating_duration_since(begun));
+        for Pending { messages, born, .. } in pending {
+            counters.latency.observe_for(now.saturating_duration_since(*born), messages.len() as u64);
+        }
     }
 
     /// Finds the groups of a message; returns the most copies that one connection gets, at least one.

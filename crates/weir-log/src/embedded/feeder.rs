@@ -106,6 +106,12 @@ impl Feeder {
         lock(&self.watches).projects.remove(&project);
     }
 
+    /// Committed events that are still to be sent.
+    pub fn lag(&self) -> u64 {
+        let behind = |watched: &Watched| watched.committed.sequence.saturating_sub(watched.sent.sequence);
+        lock(&self.watches).projects.values().map(behind).sum()
+    }
+
     /// Whether the writer should keep a project's events for an offer.
     pub fn wants(&self, project: ProjectId) -> bool {
         lock(&self.watches).projects.get(&project).is_some_and(|watched| watched.live)

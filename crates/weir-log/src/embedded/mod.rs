@@ -20,8 +20,8 @@ mod storage;
 mod writer;
 
 use crate::{
-    Durability, EventLog, Feed, Health, Inspection, LogError, Milestone, Outcome, Page, Place, ReadQuery,
-    Record, TopicHead, Walked,
+    Durability, EventLog, Feed, Health, Inspection, Load, LogError, Milestone, Outcome, Page, Place,
+    ReadQuery, Record, StreamLoad, TopicHead, Walked,
 };
 use feeder::Feeder;
 use futures::FutureExt;
@@ -249,6 +249,20 @@ impl EventLog for Embedded {
     fn health(&self) -> BoxFuture<'_, Health> {
         let problem = self.problem.borrow().clone();
         ready(Health { problem, durability: Durability::Synced { replicas: 1 } }).boxed()
+    }
+
+    fn load(&self) -> Load {
+        let storage = &self.reads.storage;
+        let (queued_bytes, queue_limit) = self.queue.load();
+        let stream = |bytes| StreamLoad { name: "embedded".into(), bytes, max_bytes: None, events: None };
+        Load {
+            queued_bytes,
+            queue_limit,
+            lag: self.feeder.lag(),
+            disk_free: storage.room().ok(),
+            streams: storage.bytes().map(stream).into_iter().collect(),
+            ..Load::default()
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

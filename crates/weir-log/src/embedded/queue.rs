@@ -59,6 +59,11 @@ impl Queue {
         Ok(())
     }
 
+    /// Bytes in line, and how many there may be.
+    pub fn load(&self) -> (u64, u64) {
+        (self.lock().bytes as u64, self.limit as u64)
+    }
+
     /// No more commands; those in line are still served.
     pub fn close(&self) {
         self.lock().closed = true;

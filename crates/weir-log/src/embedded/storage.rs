@@ -82,6 +82,11 @@ impl Storage {
         Position { epoch: self.epoch, sequence, check }
     }
 
+    /// Bytes on the disk.
+    pub fn bytes(&self) -> Result<u64, LogError> {
+        self.db.disk_space().map_err(|e| failed("size", &e))
+    }
+
     /// Bytes free on the disk for this process.
     pub fn room(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(&self.path)?;

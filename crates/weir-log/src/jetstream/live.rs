@@ -19,6 +19,7 @@ use async_nats::{Message, Subscriber};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -327,6 +328,9 @@ impl Live {
             self.reached = self.reached.max(to);
             return Ok(());
         }
+        if self.reached < to {
+            self.stream.figures.holes.fetch_add(1, Relaxed);
+        }
         let known = self.stream.known().await?;
         let all = self.stream.layout.all();
         while self.reached < to {
@@ -385,6 +389,7 @@ impl Live {
     async fn compare(&mut self, seen: Result<Option<Seen>, LogError>) {
         if self.watched_here().is_empty() {
             if self.watched_last.elapsed() > IDLE {
+                self.stream.figures.lag.store(0, Relaxed);
                 self.messages = None;
                 return;
             }
@@ -412,6 +417,7 @@ impl Live {
             return;
         }
         self.behind = 0;
+        self.stream.figures.lag.store(last.saturating_sub(self.reached), Relaxed);
         if last <= self.reached {
             self.expected = last;
         } else if self.expected <= last && self.expected > self.reached || self.expected == u64::MAX {

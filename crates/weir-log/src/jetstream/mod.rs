@@ -34,8 +34,8 @@ mod walk;
 pub use options::{Credentials, Options, ServerSync};
 
 use crate::{
-    Appended, Durability, EventLog, Feed, FeedItem, Health, Inspection, LogError, Milestone, Outcome, Page,
-    Place, ReadQuery, Record, TopicHead, Walked,
+    Appended, Durability, EventLog, Feed, FeedItem, Health, Inspection, LinkLoad, Load, LogError, Milestone,
+    Outcome, Page, Place, ReadQuery, Record, TopicHead, Walked,
 };
 use api::{Api, LAG_PAUSE, Link, Wanted};
 use dashmap::DashMap;
@@ -45,6 +45,7 @@ use futures::{FutureExt, StreamExt};
 use live::{Live, Watch};
 use publish::{Ack, Budget, Publisher, Queued, Refusal};
 use purge::Purger;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stream::{Layout, Stream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -377,6 +378,36 @@ impl EventLog for JetStream {
             Health { problem, durability }
         }
         .boxed()
+    }
+
+    fn load(&self) -> Load {
+        let client = &self.core.api.client;
+        let (queued_bytes, queue_limit) = self.budget.load();
+        let streams: Vec<_> = self.core.streams.iter().map(|stream| Arc::clone(&stream)).collect();
+        let sum = |figure: fn(&stream::Figures) -> &AtomicU64| {
+            streams.iter().map(|stream| figure(&stream.figures).load(Ordering::Relaxed)).sum()
+        };
+        let statistics = client.statistics();
+        Load {
+            queued_bytes,
+            queue_limit,
+            lag: sum(|figures| &figures.lag),
+            holes: sum(|figures| &figures.holes),
+            disk_free: None,
+            streams: streams.iter().map(|stream| stream.load()).collect(),
+            link: Some(LinkLoad {
+                connected: self.core.api.check_connected().is_ok(),
+                connects: statistics.connects.load(Ordering::Relaxed),
+                received: (
+                    statistics.in_messages.load(Ordering::Relaxed),
+                    statistics.in_bytes.load(Ordering::Relaxed),
+                ),
+                sent: (
+                    statistics.out_messages.load(Ordering::Relaxed),
+                    statistics.out_bytes.load(Ordering::Relaxed),
+                ),
+            }),
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -73,6 +73,11 @@ impl Budget {
         Self { used: AtomicUsize::new(0), limit }
     }
 
+    /// Bytes in it, and how many there may be.
+    pub fn load(&self) -> (u64, u64) {
+        (self.used.load(Ordering::Relaxed) as u64, self.limit as u64)
+    }
+
     /// Takes `bytes`, or says how full it is.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<(), LogError> {
         let queued = self.used.fetch_add(bytes, Ordering::Relaxed);

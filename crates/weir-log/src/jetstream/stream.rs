@@ -1,11 +1,12 @@
 //! One JetStream stream: its name and subjects, its settings, which incarnation it is.
 
 use super::api::{Api, problem};
-use crate::{LogError, Place};
+use crate::{LogError, Place, StreamLoad};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The metadata key under which a stream carries its epoch.
@@ -86,11 +87,33 @@ pub(super) struct Seen {
     pub last: u64,
 }
 
+/// Numbers of a stream, for whoever watches.
+#[derive(Default)]
+pub(super) struct Figures {
+    bytes: AtomicU64,
+    max_bytes: AtomicU64,
+    events: AtomicU64,
+    /// How far the live feed was behind at the last look.
+    pub lag: AtomicU64,
+    /// What the live feed had to read from the stream.
+    pub holes: AtomicU64,
+}
+
+impl Figures {
+    fn note(&self, info: &Info) {
+        self.bytes.store(info.state.bytes, Relaxed);
+        self.events.store(info.state.messages, Relaxed);
+        self.max_bytes.store(u64::try_from(info.config.max_bytes).unwrap_or(0), Relaxed);
+    }
+}
+
 /// A stream that is made when first used.
 pub(super) struct Stream {
     pub api: Arc<Api>,
     pub layout: Layout,
     known: RwLock<Option<Known>>,
+    /// What it looked like last, and how its live feed does.
+    pub figures: Figures,
     /// Held while the stream is looked up or made, so one task does it.
     making: tokio::sync::Mutex<()>,
 }
@@ -98,7 +121,24 @@ pub(super) struct Stream {
 impl Stream {
     /// A stream that nothing is known of yet.
     pub fn new(api: Arc<Api>, layout: Layout) -> Self {
-        Self { api, layout, known: RwLock::new(None), making: tokio::sync::Mutex::new(()) }
+        Self {
+            api,
+            layout,
+            known: RwLock::new(None),
+            figures: Figures::default(),
+            making: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// What it looked like last.
+    pub fn load(&self) -> StreamLoad {
+        let figures = &self.figures;
+        StreamLoad {
+            name: Arc::clone(&self.layout.name),
+            bytes: figures.bytes.load(Relaxed),
+            max_bytes: Some(figures.max_bytes.load(Relaxed)).filter(|max| *max > 0),
+            events: Some(figures.events.load(Relaxed)),
+        }
     }
 
     /// What is known of the stream without asking.
@@ -158,7 +198,11 @@ impl Stream {
         let (name, context) = (&*self.layout.name, &self.api.context);
         let looked = self.api.until_answered(name, || context.get_stream(name)).await;
         match looked.map_err(|error| LogError::Unavailable(format!("looking up stream {error}")))? {
-            Ok(stream) => Ok(Some(stream.cached_info().clone())),
+            Ok(stream) => {
+                let info = stream.cached_info();
+                self.figures.note(info);
+                Ok(Some(info.clone()))
+            }
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
                 GetStreamErrorKind::JetStream(e) => Err(problem(e.error_code(), &e.to_string())),

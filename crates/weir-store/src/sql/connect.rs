@@ -4,6 +4,7 @@ use super::database::{Database, Scope};
 use super::notices::Board;
 use super::value::args;
 use super::{Sql, wall};
+use crate::load::Calls;
 use crate::{Options, StoreError};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -44,7 +45,14 @@ pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
         }
     };
     let migration_url = options.migration_url.clone();
-    Ok(Sql { database, board, call_timeout: options.call_timeout, migration_url, clock: None })
+    Ok(Sql {
+        database,
+        board,
+        call_timeout: options.call_timeout,
+        migration_url,
+        clock: None,
+        calls: Calls::default(),
+    })
 }
 
 async fn open_sqlite(url: &str, options: &Options, board: &Board) -> Result<Database, StoreError> {

@@ -118,6 +118,23 @@ impl Database {
         Ok(self.fetch_all(scope, sql, args).await?.pop())
     }
 
+    /// What it is called; connections that are open, and those nobody uses; and how many there may be.
+    pub fn connections(&self) -> (&'static str, (u32, u32), u32) {
+        let idle = |idle: usize| u32::try_from(idle).unwrap_or(u32::MAX);
+        match self {
+            Self::Sqlite { readers, writer, .. } => {
+                let open = readers.size() + writer.size();
+                let most = readers.options().get_max_connections() + writer.options().get_max_connections();
+                ("sqlite", (open, idle(readers.num_idle() + writer.num_idle())), most)
+            }
+            Self::Postgres { tenants, operator } => {
+                let open = tenants.size() + operator.size();
+                let most = tenants.options().get_max_connections() + operator.options().get_max_connections();
+                ("postgres", (open, idle(tenants.num_idle() + operator.num_idle())), most)
+            }
+        }
+    }
+
     pub async fn close(&self) {
         match self {
             Self::Sqlite { readers, writer, .. } => {

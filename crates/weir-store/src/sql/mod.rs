@@ -40,11 +40,12 @@ mod wall_tests;
 
 pub use connect::{connect, latest_schema_version};
 
-use crate::{Reply, StoreError};
+use crate::load::Calls;
+use crate::{Load, Reply, StoreError};
 use database::{Database, Scope, Tx};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use value::args;
 use weir_core::{Clock, RootSecret, Secret, Timestamp};
 
@@ -56,6 +57,7 @@ pub struct Sql {
     migration_url: Option<Secret>,
     /// By which billing's times end; none is the database's own.
     pub clock: Option<Arc<dyn Clock>>,
+    calls: Calls,
 }
 
 impl Sql {
@@ -66,10 +68,19 @@ impl Sql {
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> Reply<'a, T> {
         Box::pin(async move {
-            tokio::time::timeout(self.call_timeout, work).await.unwrap_or_else(|_| {
+            let begun = Instant::now();
+            let outcome = tokio::time::timeout(self.call_timeout, work).await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!("no answer within {:?}", self.call_timeout)))
-            })
+            });
+            self.calls.note(begun.elapsed(), &outcome);
+            outcome
         })
+    }
+
+    /// How calls did, and what of the pool is in use.
+    pub fn load(&self) -> Load {
+        let (name, connections, max_connections) = self.database.connections();
+        Load { connections, max_connections, ..self.calls.load(name) }
     }
 
     /// The time for billing.

@@ -10,6 +10,7 @@ pub use block::{Admitted, Units};
 
 use crate::Error;
 use crate::engine::Engine;
+use crate::figures::Reached;
 use block::{Allowance, Look, Need, Take};
 use dashmap::DashMap;
 use serde_json::json;
@@ -39,13 +40,14 @@ pub struct Allowances {
     tenants: DashMap<TenantId, Arc<Allowance>>,
     /// Those that are to be refilled; each is in line once at most.
     asking: UnboundedSender<Arc<Allowance>>,
+    reached: Reached,
 }
 
 impl Allowances {
     /// Also what [`Engine::refill_allowances`] works on.
     pub(crate) fn new(store: Store, node: NodeId) -> (Self, UnboundedReceiver<Arc<Allowance>>) {
         let (asking, asked) = unbounded_channel();
-        (Self { store, node, tenants: DashMap::new(), asking }, asked)
+        (Self { store, node, tenants: DashMap::new(), asking, reached: Reached::default() }, asked)
     }
 
     fn of(&self, tenant: TenantId) -> Arc<Allowance> {
@@ -74,6 +76,21 @@ impl Allowances {
                 }
                 Take::Gone => drop(self.tenants.remove_if(&tenant, |_, it| Arc::ptr_eq(it, &allowance))),
             }
+        }
+    }
+
+    /// How often tenants reached shares of their limits.
+    #[must_use]
+    pub const fn reached(&self) -> &Reached {
+        &self.reached
+    }
+
+    /// Says once, over all nodes, that a share of a limit was reached.
+    fn announce(&self, tenant: TenantId, lease: &Lease) {
+        for percent in &lease.reached {
+            self.reached.add(u32::from(*percent));
+            let (limit, period) = (lease.limit, lease.period.start);
+            tracing::info!(%tenant, percent, limit, %period, "a tenant has used {percent} % of its events of this period");
         }
     }
 
@@ -125,7 +142,7 @@ impl Allowances {
         match self.question(allowance, &need).await {
             Ok(lease) => {
                 allowance.learn(&need, begun, &lease);
-                announce(allowance.tenant, &lease);
+                self.announce(allowance.tenant, &lease);
             }
             // The next question says the same.
             Err(error) => tracing::debug!(%error, "the use of an allowance could not be reported: {error}"),
@@ -221,7 +238,7 @@ impl Engine {
                     return None;
                 }
             };
-            announce(allowance.tenant, &lease);
+            self.allowances.announce(allowance.tenant, &lease);
             if !allowance.learn(&need, asked_at, &lease) {
                 continue;
             }
@@ -300,14 +317,6 @@ impl Engine {
     fn give_back(self: &Arc<Self>, allowance: Arc<Allowance>) {
         let engine = Arc::clone(self);
         self.spawn(async move { engine.allowances.report(&allowance).await });
-    }
-}
-
-/// Says once, over all nodes, that a share of a limit was reached.
-fn announce(tenant: TenantId, lease: &Lease) {
-    for percent in &lease.reached {
-        let (limit, period) = (lease.limit, lease.period.start);
-        tracing::info!(%tenant, percent, limit, %period, "a tenant has used {percent} % of its events of this period");
     }
 }
 

@@ -117,6 +117,7 @@ impl Metering {
             let batch = flushing.next(self).cloned();
             self.unsent.store(flushing.unsent() as u64, Ordering::Relaxed);
             let Some(batch) = batch else { return Ok(()) };
+            let until = batch.until;
             match self.store.usage.record(batch).await {
                 // False says that it was taken the first time, and the answer was lost.
                 Ok(_) => {}
@@ -126,6 +127,7 @@ impl Metering {
                 }
                 Err(error) => return Err(error.into()),
             }
+            self.told.fetch_max(until.micros(), Ordering::Relaxed);
             flushing.taken += 1;
             flushing.in_flight = None;
             flushing.sent_at = Some(tokio::time::Instant::now());

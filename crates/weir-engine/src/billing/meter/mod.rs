@@ -18,17 +18,18 @@ mod tally;
 pub use report::{Explained, Explanation, LineId, PieceId, UsageLine, UsageQuery, UsageReport, Window};
 
 use crate::Error;
+use crate::figures::{Activity, Counts};
 use clock::DatabaseClock;
 use count::Counting;
 use dashmap::DashMap;
 use flush::Flushing;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 pub(crate) use tally::ConnectionTime;
 use tally::Tally;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use weir_core::{NodeId, ProjectId, TenantId};
+use weir_core::{NodeId, ProjectId, TenantId, Timestamp};
 use weir_hub::Meter;
 use weir_log::EventLog;
 use weir_store::Store;
@@ -60,12 +61,23 @@ pub struct MeterState {
     pub lag: Duration,
     /// Counters of this node that wait for the database.
     pub unsent: u64,
+    /// Age of what this node has told of its use.
+    pub flush_lag: Duration,
     /// Since this node started: published events that were gone before they were counted.
     pub lost: u64,
     /// Since this node started: events by which counting again differed.
     pub drift: u64,
     /// Since this node started: events counted in the log.
     pub counted: u64,
+}
+
+/// Counts what is published of one project, for those who watch.
+pub(crate) struct Published(Arc<Tally>);
+
+impl Published {
+    pub(crate) fn add(&self, events: u64) {
+        self.0.published.fetch_add(events, Ordering::Relaxed);
+    }
 }
 
 /// The meters of one node, and its part in counting the log.
@@ -78,6 +90,8 @@ pub(crate) struct Metering {
     tallies: DashMap<(TenantId, ProjectId), Arc<Tally>>,
     flushing: tokio::sync::Mutex<Flushing>,
     unsent: AtomicU64,
+    /// Up to when this node's use is told, in microseconds.
+    told: AtomicI64,
     counting: Mutex<Counting>,
     lost: AtomicU64,
     drift: AtomicU64,
@@ -102,6 +116,7 @@ impl Metering {
             tallies: DashMap::new(),
             flushing: tokio::sync::Mutex::default(),
             unsent: AtomicU64::new(0),
+            told: AtomicI64::new(positions.now.micros()),
             counting: Mutex::new(Counting::begin(&positions)),
             lost: AtomicU64::new(0),
             drift: AtomicU64::new(0),
@@ -138,7 +153,28 @@ impl Metering {
     /// Counts one request; of what belongs to no project the project is nil.
     pub(crate) fn request(&self, tenant: TenantId, project: Option<ProjectId>) {
         let project = project.unwrap_or_else(|| ProjectId::from_uuid(uuid::Uuid::nil()));
-        self.tally(tenant, project).requests.fetch_add(1, Ordering::Relaxed);
+        let tally = self.tally(tenant, project);
+        tally.requests.fetch_add(1, Ordering::Relaxed);
+        tally.requested.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where what is published of a project is shown to count.
+    pub(crate) fn published(&self, tenant: TenantId, project: ProjectId) -> Published {
+        Published(self.tally(tenant, project))
+    }
+
+    /// What every project has done here, and its connections.
+    pub(crate) fn activity(&self) -> Vec<Activity> {
+        let activity = |entry: dashmap::mapref::multiple::RefMulti<'_, (TenantId, ProjectId), Arc<Tally>>| {
+            let (tenant, project) = *entry.key();
+            let counts = Counts {
+                published: entry.published.load(Ordering::Relaxed),
+                delivered: entry.delivered.delivered.load(Ordering::Relaxed),
+                requests: entry.requested.load(Ordering::Relaxed),
+            };
+            Activity { tenant, project, counts, connections: u64::from(entry.live()) }
+        };
+        self.tallies.iter().map(activity).collect()
     }
 
     /// Counts the time of a connection, until the answer is dropped.
@@ -151,6 +187,7 @@ impl Metering {
         MeterState {
             lag: self.clock.now().since(self.counting().complete_until()),
             unsent: self.unsent.load(Ordering::Relaxed),
+            flush_lag: self.clock.now().since(Timestamp::from_micros(self.told.load(Ordering::Relaxed))),
             lost: self.lost.load(Ordering::Relaxed),
             drift: self.drift.load(Ordering::Relaxed),
             counted: self.counted.load(Ordering::Relaxed),

@@ -15,6 +15,9 @@ pub(crate) struct Tally {
     /// How many of the delivered were taken out already.
     taken: AtomicU64,
     pub requests: AtomicU64,
+    /// What was published and asked through this node, ever: for those who watch it, not for bills.
+    pub published: AtomicU64,
+    pub requested: AtomicU64,
     connected: Mutex<Connected>,
 }
 
@@ -68,6 +71,11 @@ impl Tally {
             requests: self.requests.swap(0, Ordering::Relaxed),
             minutes: self.connected().take(now, last),
         }
+    }
+
+    /// Connections now.
+    pub fn live(&self) -> u32 {
+        self.connected().live
     }
 
     /// Whether nothing would be lost with it: nobody counts in it, and nothing has begun.

@@ -71,12 +71,16 @@ pub struct Counts {
     pub webhooks: AtomicU64,
     /// Webhooks whose signature was wrong.
     pub forged: AtomicU64,
+    /// Tenants whose payment failed, and who have time of grace.
+    pub past_due: AtomicU64,
     /// Tenants that were suspended for their payments.
     pub suspended: AtomicU64,
     /// Suspensions that the brake stopped.
     pub braked: AtomicU64,
     /// Reports that wait, as last counted by the node whose turn it is.
     pub waiting: AtomicU64,
+    /// Seconds since the hour of the oldest of them ended.
+    pub oldest_age: AtomicU64,
 }
 
 impl Counts {

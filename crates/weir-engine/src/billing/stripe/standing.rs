@@ -89,6 +89,8 @@ impl StripeBilling {
                 let status = changed.value.status;
                 if status == weir_store::TenantStatus::Suspended {
                     self.counts.add(|counts| &counts.suspended, 1);
+                } else if standing == Standing::PastDue {
+                    self.counts.add(|counts| &counts.past_due, 1);
                 }
                 let status = status.as_str();
                 tracing::warn!(%tenant, status, "tenant {tenant} is {status} now, after its payments");

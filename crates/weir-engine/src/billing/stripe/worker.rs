@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use weir_core::TenantId;
+use weir_core::{Clock, SystemClock, TenantId};
 use weir_store::{ReportState, StoreError};
 
 /// Between two looks for work.
 const EVERY: Duration = Duration::from_secs(1);
+/// What a report is of.
+const HOUR: Duration = Duration::from_secs(3600);
 /// For how long the turn lasts when its node is gone.
 const LEASE: Duration = Duration::from_secs(60);
 /// Between two looks after all tenants that do not stand well, in case a webhook was lost.
@@ -55,6 +57,7 @@ impl StripeBilling {
             // Whoever takes it over looks far back first.
             *written = Written::default();
             self.counts.waiting.store(0, Relaxed);
+            self.counts.oldest_age.store(0, Relaxed);
             return Ok(0);
         }
         let reports = self.write(&mut written).await?;
@@ -65,7 +68,10 @@ impl StripeBilling {
         let open = self.store.outbox.open_reports().await?;
         let waiting =
             open.iter().filter(|one| matches!(one.state, ReportState::Pending | ReportState::Unsure));
-        self.counts.waiting.store(waiting.map(|one| one.reports).sum(), Relaxed);
+        self.counts.waiting.store(waiting.clone().map(|one| one.reports).sum(), Relaxed);
+        let ended = waiting.map(|one| one.oldest.plus(HOUR)).min();
+        let age = ended.map_or(Duration::ZERO, |ended| SystemClock.now().since(ended));
+        self.counts.oldest_age.store(age.as_secs(), Relaxed);
         Ok(sent)
     }
 
