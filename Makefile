@@ -23,7 +23,7 @@ run: ## Build Weir and start it here: `weir dev`, data in ./weir-data
 # The server under test is the dev-profile binary that `cargo test --workspace` links anyway: a second,
 # optimised build would double the compile time, and this one has its overflow and debug assertions on.
 test: ## Run every test; installs PostgreSQL, nats-server and a browser first if they are missing
-	@bash tests/setup.sh toolchain postgres tools node browser
+	@bash tests/setup.sh toolchain postgres tools prometheus node browser
 	cargo test --workspace --no-fail-fast
 	@bash tests/clients/run.sh
 	@bash tests/kosoku.sh

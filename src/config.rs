@@ -58,6 +58,8 @@ pub struct Config {
     pub billing: Billing,
     /// Logs.
     pub telemetry: Telemetry,
+    /// Metrics.
+    pub metrics: Metrics,
     /// The built-in pages.
     pub console: Console,
 }
@@ -82,6 +84,7 @@ impl Default for Config {
             graphql: Graphql::default(),
             billing: Billing::default(),
             telemetry: Telemetry::default(),
+            metrics: Metrics::default(),
             console: Console::default(),
         }
     }
@@ -571,6 +574,20 @@ pub enum LogFormat {
     Pretty,
     /// One object a line.
     Json,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Tenants that have series of their own at most; all others share one.
+    pub tenants: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { tenants: 20 }
+    }
 }
 
 /// `[console]`

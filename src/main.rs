@@ -61,6 +61,8 @@ enum Command {
     Schema,
     /// Print the error codes as Markdown.
     Errors,
+    /// Print what can be measured of a node as Markdown.
+    Metrics,
     /// Print who may do what as Markdown.
     Permissions,
     /// Print a completion script.
@@ -99,6 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => command::doctor::run(config, &args),
         Command::Bench(args) => command::block_on(bench::run(args)),
         Command::Openapi => command::print(&weir_gateway::openapi::json()),
+        Command::Metrics => command::print(&weir_gateway::metrics_document()),
         Command::Permissions => command::print(&command::permissions::markdown()),
         Command::Schema => command::print(&weir_gateway::graphql::sdl()),
         Command::Errors => command::print(&command::errors::markdown()),

@@ -201,6 +201,7 @@ fn engine_settings(config: &Config) -> weir_engine::Settings {
             recount: config.billing.recount,
         },
         people: people_settings(config),
+        shown_tenants: config.metrics.tenants,
     }
 }
 

@@ -9,6 +9,7 @@ files() {
   echo "docs/schema.graphql schema"
   echo "docs/errors.md errors"
   echo "docs/permissions.md permissions"
+  echo "docs/metrics.md metrics"
 }
 
 # The same selection of packages and features as `cargo test --workspace`, so nothing is built twice.
@@ -28,4 +29,5 @@ while read -r file arguments; do
     failed=1
   fi
 done < <(files)
+python3 deploy/observability/grafana/dashboards.py "$1" || failed=1
 exit "$failed"

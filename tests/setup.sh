@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure of what a make target needs: tests/setup.sh PART…
-# Parts: toolchain, tools, postgres, node, browser. Says nothing when all is there; installs what it may
+# Parts: toolchain, tools, postgres, prometheus, node, browser. Says nothing when all is there; installs what it may
 # (apt as root or with sudo, brew); otherwise names the exact command to run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -84,6 +84,40 @@ need_postgres() {
       "sudo apt-get install -y postgresql   (Debian 12+, Ubuntu 24.04+)" "brew install postgresql@17"
 }
 
+# Prometheus with promtool, and Alertmanager. Debian's packages would start servers of their own at once, so they are
+# only unpacked; the tests look there first.
+MONITORS="$CACHE/debian/usr/bin"
+
+monitors_found() {
+  local name
+  for name in prometheus promtool; do have "$name" || [ -x "$MONITORS/$name" ] || return 1; done
+  have alertmanager || have prometheus-alertmanager || [ -x "$MONITORS/prometheus-alertmanager" ]
+}
+
+# Fails quietly where there is no apt.
+unpack_monitors() {
+  have apt-get || return 1
+  say "unpacking prometheus and prometheus-alertmanager (apt) into $CACHE/debian"
+  local folder
+  folder="$(mktemp -d)"
+  (
+    cd "$folder"
+    apt-get download prometheus prometheus-alertmanager >apt.log 2>&1 ||
+      { [ "$(id -u)" = 0 ] && apt-get update >>apt.log 2>&1 && apt-get download prometheus prometheus-alertmanager >>apt.log 2>&1; } ||
+      { tail -n 5 apt.log >&2 && exit 1; }
+    for package in *.deb; do dpkg-deb --extract "$package" "$CACHE/debian"; done
+  )
+  rm -rf "$folder"
+}
+
+need_prometheus() {
+  monitors_found || { unpack_monitors && monitors_found; } ||
+    { have brew && install "" "prometheus alertmanager" && monitors_found; } ||
+    die "Prometheus with promtool, and Alertmanager, are not installed" \
+      "sudo apt-get update, then run this again   (or put the programs of prometheus.io/download into your PATH)" \
+      "brew install prometheus alertmanager"
+}
+
 node_found() {
   have npm && have node && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ]
 }
@@ -109,7 +143,7 @@ need_browser() {
 mkdir -p "$CACHE"
 for part in "$@"; do
   case "$part" in
-    toolchain | tools | postgres | node | browser) "need_$part" ;;
+    toolchain | tools | postgres | prometheus | node | browser) "need_$part" ;;
     *) say "unknown part: $part" && exit 2 ;;
   esac
 done

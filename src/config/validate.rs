@@ -59,6 +59,7 @@ impl Config {
         if let Err(error) = self.outbound.allow_networks.parse::<weir_outbound::Networks>() {
             check.problem("outbound.allow_networks", error);
         }
+        check.range("metrics.tenants", self.metrics.tenants, 0, 1000);
         check.duration("billing.explain_for", self.billing.explain_for, "1d", "400d");
         self.check_stripe(&mut check);
         let outbound = &self.outbound;

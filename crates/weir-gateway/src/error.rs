@@ -1,6 +1,7 @@
 //! The only place where an error becomes HTTP, a WebSocket close or JSON, and where a failure of ours is
 //! logged.
 
+use crate::metrics::told;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -34,6 +35,7 @@ pub(crate) struct ErrorObject {
 
 /// The error as the JSON object that goes under `error`.
 pub(crate) fn object(error: &Error, request: &RequestId) -> ErrorObject {
+    told::note(error);
     let details = if error.details.is_null() { json!({}) } else { error.details.clone() };
     ErrorObject { code: error.code, message: error.message.clone(), details, request_id: request.clone() }
 }

@@ -23,6 +23,7 @@ mod state;
 mod upgrade;
 mod ws;
 
+pub use metrics::series::document as metrics_document;
 pub use router::{ops_router, router};
 pub use server::{Server, serve};
 pub use state::{Gateway, Settings};

@@ -1,9 +1,10 @@
 //! The operator's endpoints, on their own listener: liveness, readiness, metrics.
 
+use crate::metrics::Format;
 use crate::state::Gateway;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::sync::Arc;
@@ -31,8 +32,10 @@ pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
     (status, Json(body)).into_response()
 }
 
-/// Prometheus' text exposition.
-pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], gateway.metrics.text(&gateway)).into_response()
+/// What Prometheus scrapes, in the format that it likes best.
+pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let format = Format::wanted(&headers);
+    let health = gateway.engine.health().await;
+    let kind = [(header::CONTENT_TYPE, format.content_type())];
+    (kind, gateway.metrics.scrape(&gateway, &health, format)).into_response()
 }

@@ -2,6 +2,7 @@
 
 use super::scalars::millis;
 use crate::error::report;
+use crate::metrics::told;
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 use serde::Serialize;
 use serde_json::json;
@@ -80,6 +81,7 @@ fn complete(error: &mut ServerError, request: &RequestId) -> Code {
     let known = error.source::<Error>().cloned();
     let ours = known.unwrap_or_else(|| Error::new(Code::InvalidRequest, std::mem::take(&mut error.message)));
     report(&ours, request);
+    told::note(&ours);
     let mut extensions = ErrorExtensionValues::default();
     extensions.set("code", ours.code.as_str());
     extensions.set("request_id", request.as_str());

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 use weir_core::{Code, ConnectionId, RequestId};
 use weir_engine::{Credentials, Error, Farewell, Session, SubscribeError};
 use weir_hub::{Closed, Conn, Goodbye, Listener};
@@ -147,11 +148,13 @@ impl Connection {
         let cost = text.len() + FRAME_OVERHEAD;
         match ClientFrame::parse(&text) {
             Err(error) => {
+                self.measure("other", Instant::now(), Some(&error));
                 self.fail(None, &error);
                 self.settle(cost);
             }
             Ok(frame) => match (&*frame.kind, self.session.get()) {
                 ("ping", _) => {
+                    self.measure("ping", Instant::now(), None);
                     self.send(ServerFrame::Pong { id: frame.id.as_deref() }.text());
                     self.settle(cost);
                 }
@@ -168,6 +171,7 @@ impl Connection {
     }
 
     fn publish(self: &Arc<Self>, session: &Arc<Session>, frame: &ClientFrame<'_>, cost: usize) {
+        let begun = Instant::now();
         let id = frame.id.as_deref().map(str::to_owned);
         let caller = session.caller();
         let accepted = session
@@ -178,13 +182,16 @@ impl Connection {
             // In line for the log before this returns: events keep the order of their frames.
             Ok(event) => self.gateway.engine.publish(&caller, event),
             Err(error) => {
+                self.measure("publish", begun, Some(&error));
                 self.fail(id.as_deref(), &error);
                 return self.settle(cost);
             }
         };
         let connection = Arc::clone(self);
         self.gateway.engine.spawn(async move {
-            match outcome.await {
+            let outcome = outcome.await;
+            connection.measure("publish", begun, outcome.as_ref().err());
+            match outcome {
                 Ok(published) => connection.send(frames::published(id.as_deref(), &published)),
                 Err(error) => connection.fail(id.as_deref(), &error),
             }
@@ -225,6 +232,7 @@ impl Connection {
 
     async fn run(self: &Arc<Self>, text: &Bytes) {
         let Ok(frame) = ClientFrame::parse(text) else { return };
+        let begun = Instant::now();
         let id = frame.id.as_deref();
         let outcome = match (&*frame.kind, self.session.get()) {
             ("connect", _) => return self.connect(&frame).await,
@@ -247,12 +255,18 @@ impl Connection {
                 Err(Error::new(Code::InvalidFrame, message))
             }
         };
+        self.measure(&frame.kind, begun, outcome.as_ref().err());
         if let Err(error) = outcome {
             self.fail(id, &error);
         }
     }
 
+    fn measure(&self, kind: &str, begun: Instant, error: Option<&Error>) {
+        self.gateway.metrics.frame(kind, begun, error.map(|error| error.code.http_status()));
+    }
+
     async fn connect(&self, frame: &ClientFrame<'_>) {
+        let begun = Instant::now();
         let outcome = async {
             if self.session.get().is_some() {
                 let message = "This connection is authenticated already; use `refresh`.";
@@ -263,7 +277,9 @@ impl Connection {
             let slot = self.gateway.engine.reserve(&caller).await?;
             self.authenticated((caller, slot))
         };
-        match outcome.await {
+        let outcome = outcome.await;
+        self.measure("connect", begun, outcome.as_ref().err());
+        match outcome {
             Ok(()) => {}
             Err(error) if self.session.get().is_some() => self.fail(frame.id.as_deref(), &error),
             Err(error) => self.end(&error),
