@@ -16,6 +16,8 @@ mod generate;
 #[cfg(test)]
 mod graphql;
 #[cfg(test)]
+mod observability;
+#[cfg(test)]
 mod payments;
 #[cfg(test)]
 mod persistence;

@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use weir_core::Role;
-use weir_testkit::{Answer, CONNECTIONS, Tenant, TestApp, until};
+use weir_testkit::{Answer, CONNECTIONS, Replicas, Tenant, TestApp, until};
 
 /// Cases per property and backend.
 const CASES: u32 = 100;
 
 /// Tenants that a property has at hand.
 const TENANTS: usize = 3;
+
+/// Fewer tenants are measured by name than there are.
+const SETTINGS: [(&str, &str); 1] = [("WEIR_METRICS_TENANTS", "2")];
 
 /// What a property runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +53,8 @@ pub struct Staff {
 impl World {
     async fn boot(backend: Backend) -> Self {
         let app = match backend {
-            Backend::Embedded => TestApp::start().await,
-            Backend::Cluster => TestApp::cluster(2).await,
+            Backend::Embedded => TestApp::start_with(&SETTINGS).await,
+            Backend::Cluster => TestApp::cluster_with(2, Replicas::One, &SETTINGS).await,
         };
         let mut tenants = Vec::new();
         for _ in 0..TENANTS {

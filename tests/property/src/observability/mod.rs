@@ -1,0 +1,3 @@
+//! Properties of monitoring and observability.
+
+mod metrics;
