@@ -6,11 +6,15 @@ mod access;
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod alert_rules;
+#[cfg(test)]
 mod allowance;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
 mod billing;
+#[cfg(test)]
+mod dashboards;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
@@ -35,6 +39,8 @@ mod limits;
 mod matrix;
 #[cfg(test)]
 mod members;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod oidc;
 #[cfg(test)]
