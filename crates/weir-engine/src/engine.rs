@@ -186,6 +186,8 @@ impl Engine {
         let meter = Metering::new(store.clone(), Arc::clone(&log), node, settings.meter.clone());
         let metering = Arc::new(meter.await?);
         let meters = Arc::clone(&metering);
+        // What the server itself says is not what was published.
+        let unobserved = Arc::clone(&log);
         let (log, log_figures) = ObservedLog::beside(log, Arc::clone(&metering));
         let projects = Projects::new(
             Arc::clone(&log),
@@ -215,7 +217,7 @@ impl Engine {
             node,
             started_at: clock.now(),
             look_now: Notify::new(),
-            system: System::new(store.clone(), Arc::clone(&log), Arc::clone(&clock), node),
+            system: System::new(store.clone(), unobserved, Arc::clone(&clock), node),
             stripe: stripe.map(|stripe| StripeBilling::new(store.clone(), node, stripe)),
             access,
             log,
