@@ -88,7 +88,7 @@ impl Allowances {
     /// Says once, over all nodes, that a share of a limit was reached.
     fn announce(&self, tenant: TenantId, lease: &Lease) {
         for percent in &lease.reached {
-            self.reached.add(u32::from(*percent));
+            self.reached.add(*percent);
             let (limit, period) = (lease.limit, lease.period.start);
             tracing::info!(%tenant, percent, limit, %period, "a tenant has used {percent} % of its events of this period");
         }
