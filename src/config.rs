@@ -6,10 +6,12 @@
 
 mod load;
 mod secret;
+mod share;
 mod units;
 mod validate;
 
 pub use load::{Loaded, load};
+pub use share::Share;
 pub use units::{Bytes, Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -56,7 +58,7 @@ pub struct Config {
     pub graphql: Graphql,
     /// `[billing]`
     pub billing: Billing,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: Telemetry,
     /// Metrics.
     pub metrics: Metrics,
@@ -556,11 +558,29 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// Which log lines appear: a level, or directives such as `info,weir_log=debug`.
     pub log_level: String,
+    /// Where traces go, OTLP over HTTP; none is no traces.
+    #[serde(deserialize_with = "filled")]
+    pub otlp_endpoint: Option<String>,
+    /// Headers of the requests there, `name=value` with commas. Secret, since credentials stand there.
+    #[serde(with = "secret")]
+    pub otlp_headers: Option<Secret>,
+    /// How many of the traces that begin here are recorded.
+    pub sampling: Share,
+    /// What this service is called there.
+    #[serde(deserialize_with = "filled")]
+    pub service_name: Option<String>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log_format: LogFormat::Auto, log_level: "info".into() }
+        Self {
+            log_format: LogFormat::Auto,
+            log_level: "info".into(),
+            otlp_endpoint: None,
+            otlp_headers: None,
+            sampling: Share::percent(10),
+            service_name: None,
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use weir_core::{RootSecret, SystemClock};
 use weir_engine::access::KeySetTimes;
 use weir_engine::billing::stripe;
 use weir_engine::people::OidcSettings;
-use weir_engine::{Engine, Parts};
+use weir_engine::{Engine, Parts, Traces};
 use weir_gateway::Gateway;
 use weir_hub::Hub;
 use weir_log::EventLog;
 use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::{self, JetStream};
+use weir_log::{System, Traced};
 use weir_outbound::stripe::Stripe;
 use weir_outbound::{Outbound, Policy};
 use weir_store::{Brake, Store, Wall};
@@ -35,7 +36,7 @@ pub struct Node {
 ///
 /// # Errors
 /// What cannot be opened, and where it was looked for.
-pub async fn start(config: &Config) -> anyhow::Result<Node> {
+pub async fn start(config: &Config, traces: Traces) -> anyhow::Result<Node> {
     let store = open_store(config).await?;
     if let Wall::Bypassed { role } = store.wall().await? {
         tracing::warn!(
@@ -44,7 +45,11 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         );
     }
     let root = root_secret(config, &store).await?;
-    let (log, embedded) = open_log(config).await?;
+    let (mut log, embedded) = open_log(config).await?;
+    if traces.are_recorded() {
+        let system = if embedded.is_some() { System::Embedded } else { System::Nats };
+        log = Traced::around(log, system);
+    }
     let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
     let clock = Arc::new(SystemClock);
     let outbound = outbound(config)?;
@@ -56,7 +61,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Node> {
         outbound,
         stripe: stripe(config)?,
         root,
-        settings: engine_settings(config),
+        settings: engine_settings(config, traces),
     };
     let engine = Engine::start(parts).await?;
     let gateway = Gateway::new(Arc::clone(&engine), gateway_settings(config));
@@ -178,9 +183,10 @@ fn stripe(config: &Config) -> anyhow::Result<Option<stripe::Settings>> {
     }))
 }
 
-fn engine_settings(config: &Config) -> weir_engine::Settings {
+fn engine_settings(config: &Config, traces: Traces) -> weir_engine::Settings {
     let limits = &config.limits;
     weir_engine::Settings {
+        traces,
         replay_page_events: limits.replay_page_events,
         replay_page_bytes: limits.replay_page_bytes.size(),
         concurrent_replays: limits.concurrent_replays,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_core::PlanName;
+use weir_engine::Traces;
 use weir_gateway::{Server, ops_router, router, serve};
 use weir_hub::Goodbye;
 
@@ -30,24 +31,26 @@ const DEMO: &str = "demo";
 /// Runs a node until it is told to stop.
 pub fn run(path: Option<&Path>, mode: Mode) -> anyhow::Result<ExitCode> {
     let loaded = config::load(path)?;
-    telemetry::start(&loaded.config.telemetry)?;
+    let telemetry = telemetry::start(&loaded.config.telemetry)?;
+    tracing::debug!(settings = loaded.config.redacted(), "the settings that hold");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = runtime()?;
-    let code = runtime.block_on(node(&loaded.config, mode));
+    let code = runtime.block_on(node(&loaded.config, mode, telemetry.traces.clone()));
     // What is left now is past every deadline.
     runtime.shutdown_timeout(Duration::from_millis(200));
+    telemetry.finish();
     code
 }
 
-async fn node(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
+async fn node(config: &Config, mode: Mode, traces: Traces) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let listener = bind(config.listen, "listen").await?;
     let ops_listener = bind(config.ops_listen, "ops_listen").await?;
     let (listen, ops) = (listener.local_addr()?, ops_listener.local_addr()?);
     let node = tokio::select! {
-        node = wiring::start(config) => node?,
+        node = wiring::start(config, traces) => node?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let server = Server::default();

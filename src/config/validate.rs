@@ -66,6 +66,7 @@ impl Config {
         check.duration("outbound.key_set_interval", outbound.key_set_interval, "1s", "1h");
         check.duration("outbound.key_set_refresh", outbound.key_set_refresh, "1s", "24h");
         check.duration("outbound.key_set_keep", outbound.key_set_keep, "1m", "30d");
+        self.check_traces(&mut check);
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
             check.problem(
                 "telemetry.log_level",
@@ -94,6 +95,22 @@ impl Config {
 
     fn on_postgres(&self) -> bool {
         self.database.url.as_ref().is_some_and(|url| url.expose().starts_with("postgres"))
+    }
+
+    fn check_traces(&self, check: &mut Check) {
+        let telemetry = &self.telemetry;
+        if let Some(endpoint) = &telemetry.otlp_endpoint {
+            let known = ["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme));
+            check.that(known, "telemetry.otlp_endpoint", || {
+                "is no http:// or https:// URL: name the collector's OTLP port for HTTP, most often 4318"
+                    .into()
+            });
+        }
+        if let Some(headers) = &telemetry.otlp_headers {
+            check.that(crate::telemetry::headers(headers).is_some(), "telemetry.otlp_headers", || {
+                "is not `name=value` with commas between, values percent-encoded".into()
+            });
+        }
     }
 
     fn check_addresses(&self, check: &mut Check) {

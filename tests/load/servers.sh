@@ -3,6 +3,8 @@
 # The servers that the load scripts measure: sourced by them. Takes `$weir`, the binary; gives `$server`, the
 # process to measure, and for Weir WEIR_URL and WEIR_API_KEY. Whatever it starts ends with the script.
 
+# More settings of the servers that are started from now on, NAME=value.
+weir_settings=()
 work="$(mktemp -d "${WEIR_BENCH_DIR:-${TMPDIR:-/tmp}}/weir-load.XXXXXX")"
 running=()
 server=
@@ -40,7 +42,7 @@ start_weir() {
   mkdir "$home"
   local settings=(WEIR_DATA_DIR="$home/data" WEIR_HUB_SHARDS=1 WEIR_LIMITS_NEW_CONNECTIONS_PER_SECOND=0
     WEIR_LISTEN=127.0.0.1:0 WEIR_OPS_LISTEN=127.0.0.1:0 WEIR_READY_FILE="$home/ready")
-  env "${settings[@]}" ${on_server_core[@]+"${on_server_core[@]}"} "$weir" serve >"$home/log" 2>&1 &
+  env "${settings[@]}" ${weir_settings[@]+"${weir_settings[@]}"} ${on_server_core[@]+"${on_server_core[@]}"} "$weir" serve >"$home/log" 2>&1 &
   server=$!
   running+=("$server")
   await_file "$home/ready" "$home/log"

@@ -1,7 +1,8 @@
 //! Events: as a caller hands them in ([`NewEvent`]), as the log keeps them ([`Event`]), and where
 //! they stand ([`Position`]).
 
-use crate::{Payload, ProjectId, TenantId, Timestamp, Topic};
+use crate::trace::{TRACEPARENT, TRACESTATE};
+use crate::{Payload, ProjectId, TenantId, Timestamp, Topic, TraceContext};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -163,6 +164,41 @@ impl Headers {
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The place in a trace that they name.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let value = |wanted: &str| {
+            let mut pairs = self.0.iter();
+            pairs.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
+        };
+        TraceContext::read(Some(value(TRACEPARENT)?), value(TRACESTATE))
+    }
+
+    /// Lets them name a place in a trace, unless the publisher did that already or there is no room for it.
+    pub fn carry(&mut self, context: &TraceContext) {
+        if self.0.iter().any(|(name, _)| is_trace_context(name)) {
+            return;
+        }
+        let mut pairs = vec![(TRACEPARENT.to_owned(), context.traceparent())];
+        pairs.extend(context.tracestate().map(|state| (TRACESTATE.to_owned(), state.to_owned())));
+        let size = |pairs: &[(String, String)]| pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        let fits = |pairs: &[(String, String)]| {
+            self.0.len() + pairs.len() <= MAX_HEADERS && size(&self.0) + size(pairs) <= MAX_HEADER_BYTES
+        };
+        if !fits(&pairs) {
+            // The first one is of use alone.
+            pairs.truncate(1);
+        }
+        if fits(&pairs) {
+            self.0.append(&mut pairs);
+        }
+    }
+}
+
+/// Whether a header says where in a trace an event was published, which is not part of what it says.
+fn is_trace_context(name: &str) -> bool {
+    [TRACEPARENT, TRACESTATE].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// An event on its way in: checked in itself, not yet accepted.
@@ -182,7 +218,7 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// A digest of everything but the id. Two publishes with one id and different fingerprints are
+    /// A digest of everything but the id and the trace context. Two publishes with one id and different fingerprints are
     /// a conflict, not a repetition. The first 8 bytes of a SHA-256.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
@@ -200,7 +236,8 @@ fn fingerprint(topic: &Topic, payload: &Payload, kind: Option<&EventType>, heade
     part(topic.as_str().as_bytes());
     part(payload.as_bytes());
     part(kind.map_or("", EventType::as_str).as_bytes());
-    for (name, value) in headers.pairs() {
+    // Who publishes the same event again does so at another place of its trace.
+    for (name, value) in headers.pairs().iter().filter(|(name, _)| !is_trace_context(name)) {
         part(name.as_bytes());
         part(value.as_bytes());
     }
@@ -253,6 +290,13 @@ impl Event {
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         fingerprint(&self.topic, &self.payload, self.kind.as_ref(), &self.headers)
+    }
+
+    /// Where in a trace it was published: whoever passes it on continues there, with the headers
+    /// [`TraceContext::traceparent`] and [`TraceContext::tracestate`].
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.headers.trace_context()
     }
 
     /// Roughly the bytes it occupies in memory, for bounded queues.
@@ -319,5 +363,43 @@ mod tests {
         assert!(matches!(Headers::new(pair("a b", "x")), Err(InvalidHeaders::Name(_))));
         assert!(matches!(Headers::new(pair("a", "x\ny")), Err(InvalidHeaders::Value(_))));
         assert!(matches!(Headers::new(pair("a", &"x".repeat(4096))), Err(InvalidHeaders::TooLarge(_))));
+    }
+
+    #[test]
+    fn trace_context_is_carried_beside_the_publishers_headers_and_is_not_part_of_the_event() {
+        let context = |parent: &str| TraceContext::read(Some(parent), Some("v=1")).expect("valid");
+        let first = context("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let second = context("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203332-01");
+        let mut sent = event("a", "1");
+        sent.headers = Headers::new(vec![("x".into(), "1".into())]).expect("headers");
+        let (plain, mut again) = (sent.fingerprint(), sent.clone());
+        sent.headers.carry(&first);
+        assert_eq!(sent.headers.trace_context(), Some(first.clone()));
+        assert_eq!(sent.headers.pairs().len(), 3);
+        again.headers.carry(&second);
+        assert_eq!((sent.fingerprint(), again.fingerprint()), (plain, plain));
+        // The publisher's own word stays.
+        sent.headers.carry(&second);
+        assert_eq!(sent.headers.trace_context(), Some(first));
+    }
+
+    #[test]
+    fn trace_context_takes_no_more_than_headers_may() {
+        let context = TraceContext::new([1; 16], [2; 8], true, Some(&"s".repeat(500)));
+        let room = |bytes: usize, count: usize| {
+            let mut pairs: Vec<(String, String)> =
+                (1..count).map(|n| (format!("h{n:02}"), String::new())).collect();
+            let used: usize = pairs.iter().map(|(n, v)| n.len() + v.len()).sum();
+            pairs.push(("x".into(), "x".repeat(MAX_HEADER_BYTES - bytes - used - 1)));
+            let mut headers = Headers::new(pairs).expect("headers");
+            headers.carry(&context);
+            assert!(Headers::new(headers.pairs().to_vec()).is_ok());
+            headers.trace_context().map(|context| context.tracestate().is_some())
+        };
+        assert_eq!(room(600, 30), Some(true));
+        assert_eq!(room(600, 31), Some(false));
+        assert_eq!(room(600, 32), None);
+        assert_eq!(room(66, 1), Some(false));
+        assert_eq!(room(65, 1), None);
     }
 }

@@ -20,6 +20,7 @@ pub mod scope;
 pub mod secret;
 pub mod system;
 pub mod topic;
+pub mod trace;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use code::Code;
@@ -38,3 +39,4 @@ pub use scope::{Role, Scope, Scopes};
 pub use secret::{RootSecret, Secret};
 pub use system::SystemTopic;
 pub use topic::{Pattern, Topic};
+pub use trace::TraceContext;

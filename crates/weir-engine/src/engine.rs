@@ -11,6 +11,7 @@ use crate::projects::Projects;
 use crate::replay::Permits;
 use crate::session::{Farewell, Session};
 use crate::system::System;
+use crate::trace::Traces;
 use crate::{Caller, Error, pump, sessions::Sessions};
 use serde::Serialize;
 use serde_json::json;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub people: people::Settings,
     /// Tenants that have metrics of their own, at most.
     pub shown_tenants: usize,
+    /// What records traces, where they are recorded.
+    pub traces: Traces,
 }
 
 /// What `weir.toml` says when it says nothing.
@@ -113,6 +116,7 @@ impl Default for Settings {
             meter: MeterSettings::default(),
             people: people::Settings::default(),
             shown_tenants: 20,
+            traces: Traces::default(),
         }
     }
 }
@@ -338,6 +342,12 @@ impl Engine {
     #[must_use]
     pub const fn system(&self) -> &Arc<System> {
         &self.system
+    }
+
+    /// Traces, for whoever takes requests in and sends events out.
+    #[must_use]
+    pub const fn traces(&self) -> &Traces {
+        &self.settings.traces
     }
 
     /// The hub, for handing sockets over.

@@ -23,6 +23,7 @@ mod schemas;
 mod session;
 mod sessions;
 pub mod system;
+mod trace;
 
 pub use access::{Caller, Claims, Credentials, Grant, Principal, Reach, Ticket, Who};
 pub use encode::{Fields, event_json};
@@ -33,6 +34,7 @@ pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
 pub use schemas::{Difference, SchemaWish, SetSchema};
 pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};
+pub use trace::{Origin, Tracer, Traces};
 
 // What administration answers with; the gateway does not name the store.
 pub use weir_store::audit;

@@ -3,6 +3,7 @@
 use crate::billing::Admitted;
 use crate::engine::Engine;
 use crate::schemas::Steps;
+use crate::trace::Origin;
 use crate::{Caller, Error};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -10,8 +11,10 @@ use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span, field, info_span};
 use weir_core::topic::SYSTEM;
-use weir_core::{Code, Cursor, EventId, NewEvent, Timestamp, Topic};
+use weir_core::trace::{ROOT, number};
+use weir_core::{Code, Cursor, EventId, NewEvent, Timestamp, Topic, TraceContext};
 use weir_log::{EventLog, LogError, Outcome, Place, Record};
 
 /// An accepted event: durable, and on its way to its subscribers.
@@ -40,7 +43,21 @@ impl Engine {
     /// In the future's result: what the caller may not do, what the event lacks, or that the log did
     /// not confirm (then try again with the same event id).
     pub fn publish(&self, caller: &Caller, event: NewEvent) -> BoxFuture<'static, Result<Published, Error>> {
-        let outcome = self.publish_batch(caller, vec![event]);
+        self.publish_from(&Origin::default(), caller, event)
+    }
+
+    /// The same, of a request that is traced or came with a trace context: the event carries on where it is published, in
+    /// its headers, unless its publisher said otherwise in them.
+    ///
+    /// # Errors
+    /// Those of [`Engine::publish`].
+    pub fn publish_from(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        event: NewEvent,
+    ) -> BoxFuture<'static, Result<Published, Error>> {
+        let outcome = self.publish_batch_from(origin, caller, vec![event]);
         async move { outcome.await?.pop().unwrap_or_else(|| Err(Error::internal("the log gave no outcome"))) }
             .boxed()
     }
@@ -54,14 +71,28 @@ impl Engine {
         caller: &Caller,
         events: Vec<NewEvent>,
     ) -> BoxFuture<'static, Result<Vec<Result<Published, Error>>, Error>> {
+        self.publish_batch_from(&Origin::default(), caller, events)
+    }
+
+    /// The same, of a request that is traced or came with a trace context; see [`Engine::publish_from`].
+    ///
+    /// # Errors
+    /// Those of [`Engine::publish_batch`].
+    pub fn publish_batch_from(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        events: Vec<NewEvent>,
+    ) -> BoxFuture<'static, Result<Vec<Result<Published, Error>>, Error>> {
         if let Err(error) = self.access.require_fresh() {
             return ready(Err(error)).boxed();
         }
         let mut slots: Vec<Result<(EventId, Topic), Error>> = Vec::with_capacity(events.len());
         let mut records = Vec::with_capacity(events.len());
         let mut steps = Steps::default();
+        let origin = self.traces().publish(origin, |around| span(around, caller, &events));
         for event in events {
-            slots.push(self.accept(caller, event, &mut steps).map(|record| {
+            slots.push(self.accept(caller, event, origin.context(), &mut steps).map(|record| {
                 let named = (record.id.clone(), record.topic.clone());
                 records.push(record);
                 named
@@ -73,16 +104,17 @@ impl Engine {
         }
         let (log, place) = (Arc::clone(&self.log), caller.place.clone());
         let (begun, begins) = oneshot::channel();
+        let (span, within) = (origin.span().clone(), origin.span().clone());
         self.allowances.admit(caller.place.tenant, records.len(), move |admitted| {
             // Who waited may have gone.
             if !begun.is_closed() {
-                let _ = begun.send(begin(&*log, &place, records, admitted));
+                let _ = begun.send(within.in_scope(|| begin(&*log, &place, records, admitted)));
             } else if let Admitted::Counted(units, _) = admitted {
                 units.used(0);
             }
         });
         let (cursors, project) = (self.cursors.clone(), caller.place.project);
-        async move {
+        let published = async move {
             let begun =
                 begins.await.map_err(|_| Error::new(Code::Draining, "This node is shutting down."))?;
             let (outcomes, refusal) = begun.await?;
@@ -104,18 +136,28 @@ impl Engine {
             };
             let mut answer = answer;
             Ok(slots.into_iter().map(|slot| slot.and_then(&mut answer)).collect())
-        }
-        .boxed()
+        };
+        // Not one more thing to poll where nothing is recorded.
+        if span.is_none() { published.boxed() } else { told(published, span).boxed() }
     }
 
-    fn accept(&self, caller: &Caller, event: NewEvent, steps: &mut Steps) -> Result<Record, Error> {
+    fn accept(
+        &self,
+        caller: &Caller,
+        event: NewEvent,
+        context: Option<&TraceContext>,
+        steps: &mut Steps,
+    ) -> Result<Record, Error> {
         if event.topic.is_system() {
             return Err(reserved(&event.topic));
         }
         caller.may_publish(&event.topic)?;
         event.payload.fits(caller.limits.payload_bytes as usize)?;
         caller.schemas.check(&event.topic, &event.payload, steps)?;
-        let NewEvent { id, topic, payload, kind, headers } = event;
+        let NewEvent { id, topic, payload, kind, mut headers } = event;
+        if let Some(context) = context {
+            headers.carry(context);
+        }
         let dedupe = id.is_some();
         Ok(Record {
             id: id.unwrap_or_else(EventId::generate),
@@ -127,6 +169,56 @@ impl Engine {
             published_at: self.clock.now(),
         })
     }
+}
+
+/// The span of publishing (OpenTelemetry's conventions for messaging).
+fn span(around: &Span, caller: &Caller, events: &[NewEvent]) -> Span {
+    let span = info_span!(
+        target: ROOT, parent: around, "publish",
+        otel.kind = "producer",
+        otel.status_code = field::Empty,
+        error.type = field::Empty,
+        messaging.system = "weir",
+        messaging.operation.name = "publish",
+        messaging.operation.type = "send",
+        messaging.destination.name = field::Empty,
+        messaging.message.id = field::Empty,
+        messaging.message.body.size = field::Empty,
+        messaging.batch.message_count = field::Empty,
+        weir.sequence = field::Empty,
+        weir.tenant = %caller.place.tenant,
+        weir.project = %caller.place.project,
+    );
+    match events {
+        [event] => {
+            span.record("messaging.destination.name", event.topic.as_str());
+            span.record("messaging.message.body.size", number(event.payload.len()));
+        }
+        events => {
+            span.record("messaging.batch.message_count", number(events.len()));
+        }
+    }
+    span
+}
+
+/// Notes in the span what came of a publish.
+async fn told<T>(published: T, span: Span) -> T::Output
+where
+    T: Future<Output = Result<Vec<Result<Published, Error>>, Error>> + Send,
+{
+    let outcome = published.instrument(span.clone()).await;
+    match outcome.as_deref() {
+        Ok([Ok(published)]) => {
+            span.record("messaging.message.id", published.id.as_str());
+            span.record("weir.sequence", number(published.sequence));
+        }
+        Ok([Err(error)]) | Err(error) => {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", error.code.as_str());
+        }
+        Ok(_) => {}
+    }
+    outcome
 }
 
 /// What the log said of the events that were let go, and why the others were not.

@@ -19,7 +19,9 @@ pub(crate) async fn run(engine: Arc<Engine>, mut feed: Feed) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 engine.figures.fed.fetch_add(events.len() as u64, Ordering::Relaxed);
+                let spans = engine.traces().fan_out(engine.node, &events);
                 engine.projects.deliver(project, events);
+                drop(spans);
             }
             FeedItem::Broken { project, reason } => {
                 tracing::warn!(%project, reason, "the live feed of project {project} broke: {reason}");

@@ -2,11 +2,13 @@
 //! logged.
 
 use crate::metrics::told;
+use crate::scene::{self, Scene};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tracing::field;
 use utoipa::ToSchema;
 use weir_core::{Code, RequestId};
 use weir_engine::Error;
@@ -42,11 +44,20 @@ pub(crate) fn object(error: &Error, request: &RequestId) -> ErrorObject {
 
 /// Logs what is our fault, once.
 pub(crate) fn report(error: &Error, request: &RequestId) {
+    report_at(&scene::current().unwrap_or_default(), error, request);
+}
+
+/// The same, of what is known to be of this scene.
+pub(crate) fn report_at(scene: &Scene, error: &Error, request: &RequestId) {
     let Some(cause) = &error.internal else { return };
-    if error.code == Code::Internal {
-        tracing::error!(request_id = %request, code = %error.code, cause, "request {request} failed: {cause}");
+    let code = error.code;
+    let (tenant, project, connection) = (scene.tenant(), scene.project(), scene.connection());
+    let (tenant, project, connection) =
+        (tenant.map(field::display), project.map(field::display), connection.map(field::display));
+    if code == Code::Internal {
+        tracing::error!(request_id = %request, %code, tenant, project, connection, cause, "request {request} failed: {cause}");
     } else {
-        tracing::warn!(request_id = %request, code = %error.code, cause, "request {request} refused: {cause}");
+        tracing::warn!(request_id = %request, %code, tenant, project, connection, cause, "request {request} refused: {cause}");
     }
 }
 

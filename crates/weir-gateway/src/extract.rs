@@ -4,6 +4,7 @@ use crate::credentials;
 use crate::error::Failure;
 use crate::middleware::RateHeaders;
 use crate::query::cut;
+use crate::scene;
 use crate::server::Peer;
 use crate::state::Gateway;
 use axum::body::{Body, Bytes};
@@ -43,6 +44,7 @@ impl FromRequestParts<Arc<Gateway>> for Authenticated {
         let caller = gateway.engine.authenticate(presented).await.map_err(fail)?;
         take(&caller, 1, parts.extensions.get::<RateHeaders>()).map_err(fail)?;
         gateway.engine.count_request(caller.place.tenant, Some(caller.place.project));
+        scene::identify(&caller);
         Ok(Self { caller, request })
     }
 }

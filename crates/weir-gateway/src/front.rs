@@ -6,6 +6,7 @@
 
 use crate::error::Failure;
 use crate::extract::request_id;
+use crate::scene::{Head, Scene};
 use crate::state::{Gateway, Settings};
 use crate::{graphql, sse, ws};
 use axum::http::request::Parts;
@@ -107,15 +108,33 @@ pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     let parsed = parse_head(&head, settings);
     let id = parsed.as_ref().map_or_else(|_| RequestId::new(), request_id);
     let route = parsed.as_ref().map_or("unmatched", |parts| route(parts));
-    let status = match hand_over(gateway, parsed, socket, rest).await {
-        Ok(status) => status,
-        Err((mut socket, error)) => {
-            let status = error.code.http_status();
-            let _ = socket.write_all(&Failure::new(error, id).raw()).await;
-            let _ = socket.shutdown().await;
-            status
+    let scene = parsed.as_ref().map_or_else(
+        |_| Arc::default(),
+        |parts| {
+            let head = Head {
+                method: &parts.method,
+                route: Some(route),
+                path: parts.uri.path(),
+                version: parts.version,
+                headers: &parts.headers,
+                request: &id,
+            };
+            Scene::of_request(gateway, &head)
+        },
+    );
+    let answer = async {
+        match hand_over(gateway, parsed, socket, rest).await {
+            Ok(status) => status,
+            Err((mut socket, error)) => {
+                let status = error.code.http_status();
+                let _ = socket.write_all(&Failure::new(error, id.clone()).raw()).await;
+                let _ = socket.shutdown().await;
+                status
+            }
         }
     };
+    let status = scene.run(answer).await;
+    scene.answered(status);
     gateway.metrics.request(route, &Method::GET, status, begun.elapsed());
 }
 

@@ -17,6 +17,7 @@ mod pages;
 mod query;
 mod rest;
 mod router;
+mod scene;
 mod server;
 mod sse;
 mod state;

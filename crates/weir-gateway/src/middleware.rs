@@ -1,5 +1,6 @@
 //! What happens around every request: an id, limits told in headers, and a measurement.
 
+use crate::scene::{Head, Scene};
 use crate::state::Gateway;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -50,7 +51,17 @@ pub(crate) async fn around(
     let rate = RateHeaders::default();
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(rate.clone());
-    let mut response = next.run(request).await;
+    let head = Head {
+        method: &method,
+        route: route.as_deref(),
+        path: request.uri().path(),
+        version: request.version(),
+        headers: request.headers(),
+        request: &id,
+    };
+    let scene = Scene::of_request(&gateway, &head);
+    let mut response = scene.run(next.run(request)).await;
+    scene.answered(response.status().as_u16());
     rate.write(&mut response);
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -107,6 +107,8 @@ fn cors() -> CorsLayer {
             header::IF_NONE_MATCH,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("last-event-id"),
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))
         .max_age(Duration::from_secs(86_400))

@@ -10,6 +10,7 @@ use crate::error::{Failure, object, report};
 use crate::extract::request_id;
 use crate::query::Query;
 use crate::rest::invalid;
+use crate::scene;
 use crate::state::Gateway;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -51,6 +52,7 @@ pub(crate) async fn accept(gateway: &Arc<Gateway>, parts: &Parts) -> Result<Acce
     }
     let start = start(parts, &query)?;
     let caller = gateway.engine.authenticate(presented).await?;
+    scene::identify(&caller);
     gateway.engine.check_wish(&caller, &patterns, &start)?;
     let slot = gateway.engine.reserve(&caller).await?;
     let session = gateway.engine.open_session(&caller, slot, ConnectionId::new(), FAREWELL);

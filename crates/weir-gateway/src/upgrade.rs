@@ -4,6 +4,7 @@
 use crate::credentials;
 use crate::error::Failure;
 use crate::query::Query;
+use crate::scene;
 use crate::state::Gateway;
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -113,10 +114,17 @@ pub(crate) async fn authenticate(
     presented: Option<&Presented>,
 ) -> Result<Option<Result<Arc<Caller>, Error>>, Error> {
     match presented {
-        Some(Presented::Header(given)) => Ok(Some(Ok(gateway.engine.authenticate(given.clone()).await?))),
-        Some(Presented::Url(given)) => Ok(Some(gateway.engine.authenticate(given.clone()).await)),
+        Some(Presented::Header(given)) => {
+            Ok(Some(Ok(known(gateway.engine.authenticate(given.clone()).await?))))
+        }
+        Some(Presented::Url(given)) => Ok(Some(gateway.engine.authenticate(given.clone()).await.map(known))),
         None => Ok(None),
     }
+}
+
+fn known(caller: Arc<Caller>) -> Arc<Caller> {
+    scene::identify(&caller);
+    caller
 }
 
 /// Who comes, and its place among the tenant's connections.

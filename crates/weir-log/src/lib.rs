@@ -12,6 +12,7 @@ pub mod feed;
 pub mod jetstream;
 pub mod load;
 pub mod log;
+pub mod traced;
 pub mod walk;
 
 pub use error::LogError;
@@ -21,4 +22,5 @@ pub use log::{
     Appended, Bounds, Durability, EventLog, Health, Inspection, Outcome, Page, Place, ReadQuery, Record,
     TopicHead,
 };
+pub use traced::{System, Traced};
 pub use walk::{Milestone, Run, Walked};

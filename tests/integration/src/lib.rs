@@ -46,6 +46,8 @@ mod oidc;
 #[cfg(test)]
 mod ops;
 #[cfg(test)]
+mod redaction;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod resume;
@@ -63,5 +65,7 @@ mod tickets;
 mod tokens;
 #[cfg(test)]
 mod topics;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod ws;

@@ -51,10 +51,11 @@ pub struct Staff {
 }
 
 impl World {
-    async fn boot(backend: Backend) -> Self {
+    async fn boot(backend: Backend, settings: &[(&str, &str)]) -> Self {
+        let settings = [&SETTINGS[..], settings].concat();
         let app = match backend {
-            Backend::Embedded => TestApp::start_with(&SETTINGS).await,
-            Backend::Cluster => TestApp::cluster_with(2, Replicas::One, &SETTINGS).await,
+            Backend::Embedded => TestApp::start_with(&settings).await,
+            Backend::Cluster => TestApp::cluster_with(2, Replicas::One, &settings).await,
         };
         let mut tenants = Vec::new();
         for _ in 0..TENANTS {
@@ -124,8 +125,22 @@ where
     S: Strategy<Value: Debug>,
     F: AsyncFn(&mut World, S::Value) -> TestCaseResult,
 {
+    hold_with(backend, source, &[], strategy, property);
+}
+
+/// The same, of servers with more settings.
+pub fn hold_with<S, F>(
+    backend: Backend,
+    source: &'static str,
+    settings: &[(&str, &str)],
+    strategy: &S,
+    property: F,
+) where
+    S: Strategy<Value: Debug>,
+    F: AsyncFn(&mut World, S::Value) -> TestCaseResult,
+{
     let runtime = Runtime::new().expect("a runtime");
-    let world = std::cell::RefCell::new(runtime.block_on(World::boot(backend)));
+    let world = std::cell::RefCell::new(runtime.block_on(World::boot(backend, settings)));
     let config = ProptestConfig {
         cases: CASES,
         // Every step of shrinking talks to real servers.

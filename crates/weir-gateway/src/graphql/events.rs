@@ -5,6 +5,7 @@ use super::scalars::{DateTime, Json, Long};
 use super::viewer::Viewer;
 use crate::query::one_start;
 use crate::rest::invalid;
+use crate::scene;
 use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -277,6 +278,6 @@ async fn publish(viewer: &Viewer, input: EventInput) -> Result<Event, Error> {
     viewer.take_publish()?;
     let event = input.into_event()?;
     let caller = viewer.caller()?;
-    let published = viewer.gateway.engine.publish(&caller, event.clone()).await?;
+    let published = viewer.gateway.engine.publish_from(&scene::origin(), &caller, event.clone()).await?;
     Ok(Event::published(&event, published))
 }

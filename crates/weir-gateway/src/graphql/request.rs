@@ -9,7 +9,8 @@ use async_graphql::parser::types::OperationType;
 use async_graphql::{Request, ServerError, Variables};
 use serde::Deserialize;
 use serde_json::Value;
-use weir_core::Code;
+use weir_core::trace::{TRACEPARENT, TRACESTATE};
+use weir_core::{Code, TraceContext};
 use weir_engine::Error;
 
 /// The members of a request: a text, which of its operations, and values for its variables.
@@ -18,6 +19,7 @@ pub(super) struct Params {
     query: String,
     operation_name: Option<String>,
     variables: Variables,
+    context: Option<TraceContext>,
 }
 
 /// What stands in the body, whatever its types.
@@ -75,10 +77,17 @@ impl Params {
             Some(values @ Value::Object(_)) => Variables::from_json(values),
             Some(_) => return Err(invalid("variables", "must be an object")),
         };
+        let extension = |name| body.extensions.as_ref().and_then(|all| all.get(name)?.as_str());
+        let context = TraceContext::read(extension(TRACEPARENT), extension(TRACESTATE));
         match body.extensions {
-            None | Some(Value::Object(_)) => Ok(Self { query, operation_name, variables }),
+            None | Some(Value::Object(_)) => Ok(Self { query, operation_name, variables, context }),
             Some(_) => Err(invalid("extensions", "must be an object")),
         }
+    }
+
+    /// Where in a trace of the client's it was sent, as its extensions say: on a WebSocket there are no headers for it.
+    pub(super) fn context(&self) -> Option<TraceContext> {
+        self.context.clone()
     }
 
     /// Holds the text against the limits, parses it, and finds the operation that is meant.

@@ -15,7 +15,7 @@ use super::viewer::Viewer;
 use crate::extract::{read_body, request_id, require_json};
 use crate::query::Query;
 use crate::state::Gateway;
-use crate::{credentials, sse};
+use crate::{credentials, scene, sse};
 use async_graphql::Request;
 use async_graphql::parser::types::OperationType;
 use axum::body::Body;
@@ -51,6 +51,7 @@ async fn open(gateway: &Arc<Gateway>, parts: &Parts, body: Option<Body>) -> Resu
         None => credentials::from_query(&query)?.ok_or_else(credentials::missing)?,
     };
     let caller = gateway.engine.authenticate(presented.clone()).await?;
+    scene::identify(&caller);
     let params = match body {
         Some(body) => {
             require_json(&parts.headers)?;

@@ -4,6 +4,7 @@ use crate::credentials;
 use crate::extract::{self, charge, request_id};
 use crate::middleware::RateHeaders;
 use crate::rest::invalid;
+use crate::scene;
 use crate::state::Gateway;
 use async_graphql::Context;
 use axum::http::request::Parts;
@@ -51,6 +52,7 @@ impl Viewer {
             Ok(caller) => {
                 extract::take(caller, 1, viewer.rate.as_ref())?;
                 gateway.engine.count_request(caller.place.tenant, Some(caller.place.project));
+                scene::identify(caller);
             }
             // People have no project of their own, and may look while their tenant is suspended.
             Err(error) => {
@@ -58,6 +60,7 @@ impl Viewer {
                 charge(principal.take(1), 1, viewer.rate.as_ref())?;
                 if let Reach::Tenant(tenant) = principal.reach {
                     gateway.engine.count_request(tenant, principal.project);
+                    scene::identify_tenant(tenant, principal.project);
                 }
             }
         }

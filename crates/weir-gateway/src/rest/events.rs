@@ -4,6 +4,7 @@ use super::{cloudevents, invalid};
 use crate::error::{ErrorBody, ErrorObject, Failure, object};
 use crate::extract::{self, Authenticated, RawBody, json, require_json};
 use crate::middleware::RateHeaders;
+use crate::scene;
 use crate::state::Gateway;
 use axum::Extension;
 use axum::Json;
@@ -126,7 +127,11 @@ pub(crate) async fn publish(
     body: RawBody,
 ) -> Result<Response, Failure> {
     let event = read_event(&body).map_err(|error| auth.fail(error))?;
-    let published = gateway.engine.publish(&auth.caller, event).await.map_err(|error| auth.fail(error))?;
+    let published = gateway
+        .engine
+        .publish_from(&scene::origin(), &auth.caller, event)
+        .await
+        .map_err(|error| auth.fail(error))?;
     let replayed = published.duplicate;
     let mut response = (StatusCode::CREATED, Json(PublishedBody::from(published))).into_response();
     if replayed {
@@ -177,8 +182,11 @@ pub(crate) async fn publish_batch(
     let (events, mut results) =
         read_batch(&gateway, &auth, &rate, &body).map_err(|error| auth.fail(error))?;
     let (places, events): (Vec<usize>, Vec<NewEvent>) = events.into_iter().unzip();
-    let outcomes =
-        gateway.engine.publish_batch(&auth.caller, events).await.map_err(|error| auth.fail(error))?;
+    let outcomes = gateway
+        .engine
+        .publish_batch_from(&scene::origin(), &auth.caller, events)
+        .await
+        .map_err(|error| auth.fail(error))?;
     for (place, outcome) in places.into_iter().zip(outcomes) {
         results[place] = Some(match outcome {
             Ok(published) => BatchResult::Published(published.into()),

@@ -5,7 +5,8 @@
 
 use super::dispatch::Talker;
 use super::frames::{self, ClientFrame, ConnectionLimits, ServerFrame, Voice};
-use crate::error::report;
+use crate::error::report_at;
+use crate::scene::{self, Scene};
 use crate::state::Gateway;
 use crate::upgrade::Admitted;
 use bytes::Bytes;
@@ -123,14 +124,19 @@ impl Connection {
         }
     }
 
+    fn report(&self, error: &Error) {
+        let scene = Scene::of_connection(self.id, self.session.get().map(|session| &**session));
+        report_at(&scene, error, &self.request);
+    }
+
     fn fail(&self, id: Option<&str>, error: &Error) {
-        report(error, &self.request);
+        self.report(error);
         self.send(frames::error(id, error, &self.request));
     }
 
     /// Ends the connection with an `error` frame and the code's close code.
     fn end(&self, error: &Error) {
-        report(error, &self.request);
+        self.report(error);
         let text = frames::error(None, error, &self.request);
         if let Some(conn) = self.conn.get() {
             let goodbye = Goodbye {
@@ -173,6 +179,7 @@ impl Connection {
     fn publish(self: &Arc<Self>, session: &Arc<Session>, frame: &ClientFrame<'_>, cost: usize) {
         let begun = Instant::now();
         let id = frame.id.as_deref().map(str::to_owned);
+        let scene = self.scene("ws publish", frame);
         let caller = session.caller();
         let accepted = session
             .take_publish()
@@ -180,9 +187,10 @@ impl Connection {
             .and_then(|()| frame.event());
         let outcome = match accepted {
             // In line for the log before this returns: events keep the order of their frames.
-            Ok(event) => self.gateway.engine.publish(&caller, event),
+            Ok(event) => self.gateway.engine.publish_from(scene.origin(), &caller, event),
             Err(error) => {
                 self.measure("publish", begun, Some(&error));
+                scene.failed(error.code);
                 self.fail(id.as_deref(), &error);
                 return self.settle(cost);
             }
@@ -193,10 +201,18 @@ impl Connection {
             connection.measure("publish", begun, outcome.as_ref().err());
             match outcome {
                 Ok(published) => connection.send(frames::published(id.as_deref(), &published)),
-                Err(error) => connection.fail(id.as_deref(), &error),
+                Err(error) => {
+                    scene.failed(error.code);
+                    connection.fail(id.as_deref(), &error);
+                }
             }
             connection.settle(cost);
         });
+    }
+
+    fn scene(&self, what: &'static str, frame: &ClientFrame<'_>) -> Arc<Scene> {
+        let session = self.session.get().map(|session| &**session);
+        Scene::of_message(&self.gateway, what, (self.id, session), frame.context())
     }
 
     fn enqueue(self: &Arc<Self>, text: Bytes, publishes: bool) {
@@ -232,20 +248,33 @@ impl Connection {
 
     async fn run(self: &Arc<Self>, text: &Bytes) {
         let Ok(frame) = ClientFrame::parse(text) else { return };
+        let what = match &*frame.kind {
+            "connect" => "ws connect",
+            "subscribe" => "ws subscribe",
+            "unsubscribe" => "ws unsubscribe",
+            "refresh" => "ws refresh",
+            // It has a scene of its own, and what is no type has none.
+            _ => return self.obey(&frame).await,
+        };
+        let scene = self.scene(what, &frame);
+        scene.run(self.obey(&frame)).await;
+    }
+
+    async fn obey(self: &Arc<Self>, frame: &ClientFrame<'_>) {
         let begun = Instant::now();
         let id = frame.id.as_deref();
         let outcome = match (&*frame.kind, self.session.get()) {
-            ("connect", _) => return self.connect(&frame).await,
+            ("connect", _) => return self.connect(frame).await,
             (_, None) => {
                 let message = "Send a `connect` frame with a token first.";
                 return self.end(&Error::new(Code::Unauthenticated, message));
             }
-            ("subscribe", Some(session)) => self.subscribe(session, &frame).await,
-            ("unsubscribe", Some(session)) => self.unsubscribe(session, &frame).await,
-            ("refresh", Some(session)) => self.refresh(session, &frame).await,
+            ("subscribe", Some(session)) => self.subscribe(session, frame).await,
+            ("unsubscribe", Some(session)) => self.unsubscribe(session, frame).await,
+            ("refresh", Some(session)) => self.refresh(session, frame).await,
             // It came while `connect` was being worked on.
             ("publish", Some(session)) => {
-                self.publish(session, &frame, 0);
+                self.publish(session, frame, 0);
                 self.queue().publishes -= 1;
                 return;
             }
@@ -257,6 +286,7 @@ impl Connection {
         };
         self.measure(&frame.kind, begun, outcome.as_ref().err());
         if let Err(error) = outcome {
+            scene::failed(error.code);
             self.fail(id, &error);
         }
     }
@@ -275,10 +305,14 @@ impl Connection {
             let presented = token(frame)?.in_project(frame.project()?);
             let caller = self.gateway.engine.authenticate(presented).await?;
             let slot = self.gateway.engine.reserve(&caller).await?;
+            scene::identify(&caller);
             self.authenticated((caller, slot))
         };
         let outcome = outcome.await;
         self.measure("connect", begun, outcome.as_ref().err());
+        if let Err(error) = &outcome {
+            scene::failed(error.code);
+        }
         match outcome {
             Ok(()) => {}
             Err(error) if self.session.get().is_some() => self.fail(frame.id.as_deref(), &error),

@@ -12,6 +12,7 @@ use weir_core::event::Headers;
 use weir_core::ids::InvalidId;
 use weir_core::{
     Code, ConnectionId, EventId, Limits, NewEvent, Pattern, Payload, ProjectId, RequestId, Timestamp,
+    TraceContext,
 };
 use weir_engine::{Error, Gap, Published, Start, Subscribed};
 
@@ -35,6 +36,10 @@ pub(super) struct ClientFrame<'a> {
     event_id: Option<String>,
     event_type: Option<String>,
     headers: Option<BTreeMap<String, String>>,
+    #[serde(borrow)]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    tracestate: Option<Cow<'a, str>>,
 }
 
 /// The longest `id` that is repeated in an answer.
@@ -60,6 +65,11 @@ impl<'a> ClientFrame<'a> {
             text.parse().map_err(|error: InvalidId| invalid("project", &format!("cannot be used: {error}")))
         };
         self.project.as_ref().map(parse).transpose()
+    }
+
+    /// Where in a trace of the client's the frame was sent.
+    pub(super) fn context(&self) -> Option<TraceContext> {
+        TraceContext::read(self.traceparent.as_deref(), self.tracestate.as_deref())
     }
 
     pub(super) fn patterns(&self) -> Result<Vec<Pattern>, Error> {

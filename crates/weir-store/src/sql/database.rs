@@ -4,6 +4,7 @@
 //! `Database` trait puts a screen of bounds on every function. Two variants and a `match` are simpler.
 
 use super::notices::CHANNEL;
+use super::span;
 use super::value::{Row, Value, args};
 use super::wall;
 use crate::StoreError;
@@ -74,6 +75,11 @@ impl Database {
     }
 
     pub async fn begin(&self, scope: impl Into<Scope>) -> Result<Tx> {
+        let span = span::call(self.system(), "BEGIN", None);
+        span::within(span, self.begin_transaction(scope)).await
+    }
+
+    async fn begin_transaction(&self, scope: impl Into<Scope>) -> Result<Tx> {
         Ok(match self {
             // A plain BEGIN takes the write lock at the first write, and fails at once when another process wrote
             // since the first read. IMMEDIATE takes it now, and waits.
@@ -89,6 +95,15 @@ impl Database {
     }
 
     pub async fn fetch_all(
+        &self,
+        scope: impl Into<Scope>,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        span::within(span::statement(self.system(), sql), self.fetch_rows(scope, sql, args)).await
+    }
+
+    async fn fetch_rows(
         &self,
         scope: impl Into<Scope>,
         sql: &'static str,
@@ -135,6 +150,14 @@ impl Database {
         }
     }
 
+    /// What spans call it.
+    const fn system(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => span::SQLITE,
+            Self::Postgres { .. } => span::POSTGRES,
+        }
+    }
+
     pub async fn close(&self) {
         match self {
             Self::Sqlite { readers, writer, .. } => {
@@ -176,6 +199,11 @@ impl Tx {
 
     /// The rows that the statement returns.
     pub async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
+        let span = span::statement(self.system(), sql);
+        span::within(span, self.fetch_rows(sql, args)).await
+    }
+
+    async fn fetch_rows(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>> {
         Ok(match self {
             Self::Sqlite(tx, _) => rows(sqlite(sql, args).fetch_all(&mut **tx).await?, Row::Sqlite),
             Self::Postgres(tx) => rows(postgres(sql, args).fetch_all(&mut **tx).await?, Row::Postgres),
@@ -189,6 +217,11 @@ impl Tx {
 
     /// Runs a statement; returns how many rows it touched.
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64> {
+        let span = span::statement(self.system(), sql);
+        span::within(span, self.run(sql, args)).await
+    }
+
+    async fn run(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64> {
         Ok(match self {
             Self::Sqlite(tx, _) => sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
@@ -229,6 +262,18 @@ impl Tx {
     }
 
     pub async fn commit(self) -> Result<()> {
+        let span = span::call(self.system(), "COMMIT", None);
+        span::within(span, self.make_final()).await
+    }
+
+    const fn system(&self) -> &'static str {
+        match self {
+            Self::Sqlite(..) => span::SQLITE,
+            Self::Postgres(_) => span::POSTGRES,
+        }
+    }
+
+    async fn make_final(self) -> Result<()> {
         match self {
             Self::Sqlite(tx, outbox) => {
                 tx.commit().await?;

@@ -29,6 +29,7 @@ mod schemas;
 mod shares;
 mod sign_ins;
 mod signing;
+mod span;
 mod system;
 mod tenants;
 mod tickets;

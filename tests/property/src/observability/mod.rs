@@ -1,3 +1,4 @@
 //! Properties of monitoring and observability.
 
 mod metrics;
+mod traces;

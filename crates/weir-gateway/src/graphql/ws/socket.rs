@@ -11,6 +11,7 @@ use crate::graphql::http::{execute, on_behalf_of};
 use crate::graphql::plan::{Plan, Plans};
 use crate::graphql::request::Params;
 use crate::graphql::viewer::Viewer;
+use crate::scene::Scene;
 use crate::state::Gateway;
 use crate::ws::Talker;
 use async_graphql::Request;
@@ -264,12 +265,16 @@ impl Socket {
         let viewer = Viewer::over_connection(&self.gateway, self.request.clone(), who, Arc::clone(&session));
         let viewer = viewer.map_err(failure)?;
         let params = Params::from_value(payload).map_err(failure)?;
+        let context = params.context();
         let prepared = params.prepare(&self.gateway.settings.graphql);
         let (operation, kind) = prepared.map_err(|error| Answer::refused(error, &self.request))?;
+        let scene = |what| Scene::of_message(&self.gateway, what, (self.id, Some(&*session)), context);
         if kind == OperationType::Subscription {
-            return self.subscribe(id, viewer, operation, session, stop).await;
+            let scene = scene("graphql subscription");
+            return self.subscribe(id, viewer, operation, Arc::clone(&session), (stop, scene)).await;
         }
-        let answer = execute(viewer, operation).await;
+        let what = if kind == OperationType::Mutation { "graphql mutation" } else { "graphql query" };
+        let answer = scene(what).run(execute(viewer, operation)).await;
         if !answer.executed() {
             return Err(answer);
         }
@@ -286,18 +291,21 @@ impl Socket {
         viewer: Viewer,
         operation: Request,
         session: Arc<Session>,
-        stop: &CancellationToken,
+        (stop, scene): (&CancellationToken, Arc<Scene>),
     ) -> Result<(), Answer> {
         let plans = Plans::default();
         let operation = on_behalf_of(viewer, operation).data(plans.clone());
         let mut results = self.gateway.graphql.execute_stream(operation);
+        let mut scene = Some(scene);
         loop {
             let result = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 result = results.next() => result,
             };
+            // Until it stands: what comes afterwards may go on for days.
+            let scene = scene.take().unwrap_or_default();
             if let Some(plan) = plans.take() {
-                return self.deliver(id, plan, session, stop).await;
+                return scene.run(self.deliver(id, plan, session, stop)).await;
             }
             let Some(result) = result else { break };
             let answer = Answer::of(result, &self.request);

@@ -15,6 +15,7 @@ use crate::extract::{self, RawBody, charge, request_id, require_json};
 use crate::middleware::RateHeaders;
 use crate::query::cut;
 use crate::rest::invalid;
+use crate::scene;
 use crate::state::Gateway;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
@@ -58,6 +59,7 @@ pub(crate) async fn principal(parts: &Parts, gateway: &Gateway) -> Result<Arc<Pr
     charge(principal.take(1), 1, parts.extensions.get::<RateHeaders>())?;
     if let Reach::Tenant(tenant) = principal.reach {
         gateway.engine.count_request(tenant, principal.project);
+        scene::identify_tenant(tenant, principal.project);
     }
     Ok(principal)
 }
