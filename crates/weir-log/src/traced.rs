@@ -1,7 +1,7 @@
 //! A log whose calls are spans, within whatever is traced. Where nothing is traced the log goes without.
 
 use crate::{EventLog, Feed, Health, Inspection, LogError, Milestone, Outcome, Page, Place, ReadQuery};
-use crate::{Record, TopicHead, Walked};
+use crate::{Load, Record, TopicHead, Walked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -109,6 +109,7 @@ const fn kind(error: &LogError) -> &'static str {
     }
 }
 
+// All of it, what has a default too.
 impl EventLog for Traced {
     fn append(
         &self,
@@ -167,6 +168,10 @@ impl EventLog for Traced {
 
     fn health(&self) -> BoxFuture<'_, Health> {
         self.log.health()
+    }
+
+    fn load(&self) -> Load {
+        self.log.load()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
