@@ -125,6 +125,18 @@ impl Permissions {
         WHILE_SUSPENDED.iter().copied().filter(|permission| self.contains(*permission)).collect()
     }
 
+    /// The set as a number, for keeping it.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set of a number that [`bits`](Self::bits) gave.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Whether `permission` is in the set.
     #[must_use]
     pub const fn contains(self, permission: Permission) -> bool {

@@ -46,9 +46,12 @@ impl Permits {
     /// The tenant's permit comes first: those of one tenant wait for each other before they take a place
     /// that another tenant could use.
     pub(crate) async fn acquire(&self, caller: &Caller) -> Result<Permit, Error> {
-        let permits = caller.limits.concurrent_replays.max(1) as usize;
-        let fresh = || Arc::new(Semaphore::new(permits));
-        let tenant = Arc::clone(&self.by_tenant.entry(caller.place.tenant).or_insert_with(fresh));
+        self.take(caller.place.tenant, caller.limits.concurrent_replays).await
+    }
+
+    async fn take(&self, tenant: TenantId, at_once: u32) -> Result<Permit, Error> {
+        let fresh = || Arc::new(Semaphore::new(at_once.max(1) as usize));
+        let tenant = Arc::clone(&self.by_tenant.entry(tenant).or_insert_with(fresh));
         let tenant = tenant.acquire_owned().await.map_err(Error::internal)?;
         let node = Arc::clone(&self.node).acquire_owned().await.map_err(Error::internal)?;
         Ok((tenant, node))
@@ -174,4 +177,35 @@ pub(crate) fn trimmed(gap: Option<Gap>, at: u64, floor: u64) -> Gap {
     let from = gap.map_or(at + 1, |gap| gap.from.min(at + 1));
     let reason = gap.map_or(resume::GapReason::Expired, |gap| gap.reason);
     Gap { reason, from, to: floor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn so_many_read_at_once_and_the_others_wait_their_turn() {
+        let permits = Permits::new(5);
+        let (tenant, other) = (TenantId::new(), TenantId::new());
+        let mut reading = Vec::new();
+        for _ in 0..3 {
+            reading.push(permits.take(tenant, 3).now_or_never().expect("there is room").expect("open"));
+        }
+        // The tenant waits for itself, and takes no place of the node meanwhile.
+        let mut fourth = Box::pin(permits.take(tenant, 3));
+        assert!(futures::poll!(&mut fourth).is_pending());
+        for _ in 0..2 {
+            reading.push(permits.take(other, 3).now_or_never().expect("there is room").expect("open"));
+        }
+        // Now the node is full, whoever asks.
+        assert!(permits.take(TenantId::new(), 3).now_or_never().is_none());
+        drop(reading.pop());
+        assert!(futures::poll!(&mut fourth).is_pending(), "another tenant's turn is not this one's");
+        drop(reading.remove(0));
+        assert!(fourth.now_or_never().is_some());
+        drop(reading);
+        permits.sweep();
+        assert_eq!(permits.by_tenant.len(), 0);
+    }
 }

@@ -10,7 +10,7 @@ use crate::Reply;
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
-use weir_core::{TenantId, Timestamp};
+use weir_core::{Permissions, TenantId, Timestamp};
 
 /// For how long a key stands for its first request.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -59,6 +59,8 @@ pub struct KeyedRequest {
     pub key: String,
     /// The SHA-256 of everything that makes it this request.
     pub request: [u8; 32],
+    /// What its sender may do.
+    pub held: Permissions,
 }
 
 /// An answer that was given.
@@ -75,8 +77,8 @@ pub struct Answer {
 pub enum Claimed {
     /// Carry it out, under this claim.
     Yours(Claim),
-    /// It was answered already; the body is sealed for this claim.
-    Answered(Claim, Answer),
+    /// It was answered already, to a sender who held these permissions; the body is sealed for this claim.
+    Answered(Claim, Answer, Permissions),
     /// A copy of it is being carried out.
     InProgress,
     /// A copy of it was carried out, and its answer is lost.

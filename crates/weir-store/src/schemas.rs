@@ -40,6 +40,8 @@ pub struct SchemaRoom {
     pub schemas: u32,
     /// Bytes of their documents.
     pub bytes: u32,
+    /// Versions that are in force no more and stay readable: the newest of the project.
+    pub old: u32,
 }
 
 /// What became of setting a schema.
@@ -78,7 +80,7 @@ pub trait Schemas: Send + Sync {
         version: Option<u32>,
     ) -> Reply<'_, TopicSchema>;
 
-    /// Every version that the pattern had, the oldest first, also after its removal.
+    /// Every version that the pattern had and that is kept, the oldest first, also after its removal.
     fn versions(
         &self,
         tenant: TenantId,
@@ -87,7 +89,7 @@ pub trait Schemas: Send + Sync {
         page: After<u32>,
     ) -> Reply<'_, Page<TopicSchema>>;
 
-    /// Puts a new version in force.
+    /// Puts a new version in force, and forgets the oldest of those that are not, beyond the room for them.
     fn set(
         &self,
         tenant: TenantId,

@@ -14,6 +14,8 @@ mod audit;
 #[cfg(test)]
 mod billing;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod dashboards;
 #[cfg(test)]
 mod errors;

@@ -63,6 +63,7 @@ impl Engine {
     /// # Errors
     /// `INVALID_REQUEST` for a key of another form. `CONFLICT` when the key was used for another request, while a copy of the
     /// request is under way (with a time to try again), and when one changed something and its answer is lost.
+    /// `INSUFFICIENT_SCOPE` when it was answered to a sender who held more.
     /// `DATABASE_UNAVAILABLE`.
     pub async fn claim(&self, principal: &Principal, key: &str, parts: &[&[u8]]) -> Result<Turn, Error> {
         check(key)?;
@@ -75,10 +76,15 @@ impl Engine {
             actor: principal.actor(),
             key: key.to_owned(),
             request: fingerprint(parts),
+            held: principal.permissions,
         };
         match self.store.idempotency.claim(request, self.clock.now()).await? {
             Claimed::Yours(claim) => Ok(Turn::Yours(Held { tenant, claim })),
-            Claimed::Answered(claim, answer) => {
+            Claimed::Answered(claim, answer, held) => {
+                // Who was allowed less since then is not told again what it was told then.
+                if let Some(lost) = held.iter().find(|one| !principal.permissions.contains(*one)) {
+                    principal.require(lost)?;
+                }
                 let body = self.answers.open(claim, &answer.sealed)?;
                 Ok(Turn::Answered { status: answer.status, body })
             }

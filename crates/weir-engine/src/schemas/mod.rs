@@ -30,6 +30,8 @@ use weir_store::{
     AccessChange, After, Changed, NewSchema, Page, SchemaRoom, SchemaSet, StoreError, TopicSchema,
 };
 
+/// Versions of a project that are in force no more and stay readable.
+const OLD: u32 = 1_000;
 /// Attempts to set a schema while others set the same one.
 const ATTEMPTS: usize = 20;
 
@@ -73,7 +75,7 @@ impl Engine {
         let read = move || parse(&text).and_then(|schema| compile(&schema).map(|_| schema));
         let schema = apart(&SETTING, read).await??;
         let limits = self.store.tenants.get(tenant).await?.limits;
-        let room = SchemaRoom { schemas: limits.schemas, bytes: limits.schema_bytes };
+        let room = SchemaRoom { schemas: limits.schemas, bytes: limits.schema_bytes, old: OLD };
         let by = may.by(&*self.clock);
         for _ in 0..ATTEMPTS {
             let current = found(self.store.schemas.get(tenant, project, wish.pattern.clone(), None).await)?;

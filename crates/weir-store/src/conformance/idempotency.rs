@@ -2,10 +2,15 @@ use super::place::Place;
 use super::{at, at_once, by, new_key, set_up};
 use crate::idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, KeyedRequest};
 use crate::{After, Bootstrapped, By, Store, StoreError};
-use weir_core::{TenantId, Timestamp};
+use weir_core::{Permissions, Role, TenantId, Timestamp};
 
 fn request(tenant: Option<TenantId>, body: u8) -> KeyedRequest {
-    KeyedRequest { tenant, actor: "key:key_1".into(), key: "order 7".into(), request: [body; 32] }
+    let (actor, key) = ("key:key_1".into(), "order 7".into());
+    KeyedRequest { tenant, actor, key, request: [body; 32], held: held() }
+}
+
+fn held() -> Permissions {
+    Permissions::of_role(Role::Owner)
 }
 
 fn answer() -> Answer {
@@ -49,7 +54,7 @@ pub async fn copies_get_the_first_answer(place: &Place) {
         nodes[0].idempotency.settle(tenant, held, answer()).await.expect("settles");
         for node in &nodes {
             let again = claim(node, request(tenant, 1), at(2)).await;
-            assert_eq!(again, Claimed::Answered(held, answer()));
+            assert_eq!(again, Claimed::Answered(held, answer(), self::held()));
         }
     }
 }
@@ -71,7 +76,7 @@ pub async fn one_of_twenty_copies_is_carried_out(place: &Place) {
     assert_eq!(outcomes.into_iter().filter(|carried_out| *carried_out).count(), 1);
     assert_eq!(keys(&nodes[1], &made).await, 1);
     assert!(
-        matches!(claim(&nodes[1], request(tenant, 1), at(1)).await, Claimed::Answered(_, kept) if kept == answer())
+        matches!(claim(&nodes[1], request(tenant, 1), at(1)).await, Claimed::Answered(_, kept, _) if kept == answer())
     );
 }
 

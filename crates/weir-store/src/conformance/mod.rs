@@ -75,6 +75,7 @@ macro_rules! on {
             access::what_only_a_newer_program_announces_is_passed_on,
             access::mixed_changes_do_not_deadlock,
             schemas::versions_are_counted_and_kept,
+            schemas::old_versions_are_forgotten_beyond_their_room,
             schemas::have_room_up_to_the_limit,
             schemas::of_others_are_out_of_reach,
             schemas::races_lose_nothing,

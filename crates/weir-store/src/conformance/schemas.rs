@@ -1,9 +1,9 @@
 use super::place::Place;
 use super::{at, at_once, by, set_up};
-use crate::{AccessChangeKind, After, NewSchema, SchemaRoom, SchemaSet, Store, StoreError, TopicSchema};
+use crate::{AccessChangeKind, After, By, NewSchema, SchemaRoom, SchemaSet, Store, StoreError, TopicSchema};
 use weir_core::{Pattern, ProjectId, TenantId};
 
-const ROOM: SchemaRoom = SchemaRoom { schemas: 3, bytes: 100 };
+const ROOM: SchemaRoom = SchemaRoom { schemas: 3, bytes: 100, old: 4 };
 
 fn pattern(text: &str) -> Pattern {
     text.parse().expect("a pattern")
@@ -54,6 +54,32 @@ pub async fn versions_are_counted_and_kept(place: &Place) {
     let rest = After { after: Some(2), limit: 2 };
     let page = schemas.versions(of.0, of.1, pattern("a.*"), rest).await.expect("lists");
     assert_eq!((page.items, page.has_more), (vec![third], false));
+}
+
+pub async fn old_versions_are_forgotten_beyond_their_room(place: &Place) {
+    let store = place.open().await;
+    let (of, other) = (project(&store, "acme").await, project(&store, "other").await);
+    set(&store, other, new("a", "true", None)).await;
+    set(&store, other, new("a", "false", Some(1))).await;
+    set(&store, of, new("kept", "true", None)).await;
+    set(&store, of, new("gone", "true", None)).await;
+    store.schemas.remove(of.0, of.1, pattern("gone"), by(1)).await.expect("removes");
+    for version in 1..=6 {
+        let schema = NewSchema { forced: true, ..new("a", "{}", (version > 1).then(|| version - 1)) };
+        let at = By { at: at(i64::from(version) * 10), ..by(1) };
+        let done = store.schemas.set(of.0, of.1, schema, ROOM, at).await.expect("sets");
+        assert!(matches!(done, SchemaSet::Done(_)), "{done:?}");
+    }
+    let versions = async |of: (TenantId, ProjectId), name| {
+        let page = store.schemas.versions(of.0, of.1, pattern(name), After::first(100)).await;
+        page.expect("lists").items.iter().map(|one| one.version).collect::<Vec<_>>()
+    };
+    // Four old ones beside those in force; the removed pattern's was the oldest.
+    assert_eq!(versions(of, "a").await, [2, 3, 4, 5, 6]);
+    assert_eq!(versions(of, "gone").await, Vec::<u32>::new());
+    assert_eq!((versions(of, "kept").await, versions(other, "a").await), (vec![1], vec![1, 2]));
+    let again = set(&store, of, new("gone", "true", None)).await;
+    assert_eq!(again.version, 2, "numbers go on");
 }
 
 pub async fn have_room_up_to_the_limit(place: &Place) {

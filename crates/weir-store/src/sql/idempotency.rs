@@ -6,15 +6,15 @@ use super::value::{Row, args};
 use crate::idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 use crate::{By, Reply, StoreError};
 use uuid::Uuid;
-use weir_core::{TenantId, Timestamp};
+use weir_core::{Permissions, TenantId, Timestamp};
 
 /// Makes the row, or takes over one that is out of date, or one of the same request whose holder seems to have died
 /// before it changed anything. Otherwise it returns nothing.
-const CLAIM: &str = "INSERT INTO idempotency (tenant_id, actor, key, claim, request, claimed_at, claim_ends)
-     VALUES ($1, $2, $3, $4, $5, $6, $7)
+const CLAIM: &str = "INSERT INTO idempotency (tenant_id, actor, key, claim, request, claimed_at, claim_ends, held)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $9)
      ON CONFLICT (tenant_id, actor, key) DO UPDATE SET
          claim = excluded.claim, request = excluded.request, claimed_at = excluded.claimed_at,
-         claim_ends = excluded.claim_ends, applied_at = NULL, status = NULL, sealed = NULL
+         claim_ends = excluded.claim_ends, held = excluded.held, applied_at = NULL, status = NULL, sealed = NULL
      WHERE idempotency.claimed_at <= $8
         OR (idempotency.request = excluded.request AND idempotency.status IS NULL
             AND idempotency.applied_at IS NULL AND idempotency.claim_ends <= excluded.claimed_at)
@@ -55,7 +55,8 @@ fn standing(row: &Row, wanted: &KeyedRequest, now: Timestamp) -> Result<Claimed,
         let status =
             u16::try_from(status).map_err(|_| StoreError::Corrupt(format!("{status} is no HTTP status")))?;
         let claim = Claim::from_uuid(row.get("claim")?);
-        return Ok(Claimed::Answered(claim, Answer { status, sealed: row.get("sealed")? }));
+        let held = Permissions::from_bits(row.get("held")?);
+        return Ok(Claimed::Answered(claim, Answer { status, sealed: row.get("sealed")? }, held));
     }
     Ok(if row.get::<Timestamp>("claim_ends")? > now { Claimed::InProgress } else { Claimed::AnswerLost })
 }
@@ -64,6 +65,8 @@ impl Idempotency for Sql {
     fn claim(&self, wanted: KeyedRequest, now: Timestamp) -> Reply<'_, Claimed> {
         self.call(async move {
             let claim = Claim::new();
+            // Of at most 64 permissions the highest is not the sign.
+            let held = i64::try_from(wanted.held.bits()).unwrap_or(i64::MAX);
             let (tenant, actor, key) = (owner(wanted.tenant), wanted.actor.clone(), wanted.key.clone());
             let mut tx = self.database.begin(scope(wanted.tenant)).await?;
             let made = tx
@@ -78,6 +81,7 @@ impl Idempotency for Sql {
                         now,
                         now.plus(CLAIM_TIME),
                         now.minus(IDEMPOTENCY_WINDOW),
+                        held,
                     ],
                 )
                 .await?;
@@ -88,7 +92,7 @@ impl Idempotency for Sql {
                 let row = tx
                     .fetch(
                         "idempotency key",
-                        "SELECT claim, request, claim_ends, status, sealed FROM idempotency
+                        "SELECT claim, request, claim_ends, status, sealed, held FROM idempotency
                          WHERE tenant_id = $1 AND actor = $2 AND key = $3",
                         args![tenant, actor, key],
                     )

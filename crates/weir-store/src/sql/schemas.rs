@@ -92,6 +92,22 @@ impl Tx {
         Ok((count("schemas")?, count("bytes")?))
     }
 
+    /// Forgets the oldest versions that are in force no more, beyond so many of the project.
+    async fn forget_old_schemas(
+        &mut self,
+        tenant: TenantId,
+        project: ProjectId,
+        kept: u32,
+    ) -> Result<(), StoreError> {
+        const FORGET: &str = "DELETE FROM topic_schema_versions
+             WHERE tenant_id = $1 AND project_id = $2 AND (pattern, version) IN (
+                 SELECT v.pattern, v.version FROM topic_schema_versions v JOIN topic_schemas h
+                   ON h.tenant_id = v.tenant_id AND h.project_id = v.project_id AND h.pattern = v.pattern
+                 WHERE v.tenant_id = $1 AND v.project_id = $2 AND NOT (h.removed_at IS NULL AND h.version = v.version)
+                 ORDER BY v.created_at DESC, v.version DESC, v.pattern LIMIT 1000000 OFFSET $3)";
+        self.execute(FORGET, args![tenant, project, kept]).await.map(drop)
+    }
+
     async fn insert_schema(
         &mut self,
         tenant: TenantId,
@@ -221,6 +237,7 @@ impl Schemas for Sql {
                 created_by: by.actor.clone(),
             };
             tx.insert_schema(tenant, project, &value).await?;
+            tx.forget_old_schemas(tenant, project, room.old).await?;
             let details = json!({
                 "pattern": value.pattern, "version": value.version, "forced": value.forced,
             });
