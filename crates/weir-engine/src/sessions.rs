@@ -84,6 +84,17 @@ impl Sessions {
         self.by_tenant.iter().flat_map(|sessions| sessions.values().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// How many there are of each protocol.
+    pub(crate) fn by_protocol(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for of in &self.by_tenant {
+            for session in of.values() {
+                *counts.entry(session.protocol()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_tenant.iter().map(|sessions| sessions.len()).sum()
     }

@@ -217,7 +217,7 @@ impl weir_engine::Voice for Voice {
 }
 
 /// How a stream ends.
-const FAREWELL: Farewell = Farewell { text: farewell, code: Code::close_code };
+const FAREWELL: Farewell = Farewell { protocol: "sse", text: farewell, code: Code::close_code };
 
 /// The last event of a stream that the engine ends.
 fn farewell(reason: &Error) -> Option<Vec<u8>> {

@@ -68,6 +68,7 @@ async fn keep_busy(app: Arc<TestApp>, node: usize, tenant: Tenant, stop: Arc<Ato
         ws.event().await;
         sse.event().await;
         api.get("/v1/events", &[("topics", "a.>"), ("limit", "5")]).await;
+        api.post("/graphql", &json!({"query": "{ __typename }"})).await;
         app.api_at(node, "weir_x_y").get("/v1/topics", &[]).await;
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use weir_testkit::prometheus::{Prometheus, promtool};
 use weir_testkit::stripe::FakeStripe;
-use weir_testkit::{Replicas, Sse, Tenant, TestApp, Ws};
+use weir_testkit::{Replicas, Sse, Tenant, TestApp, Ws, until};
 
 /// What can be measured, as the documentation has it.
 const CATALOGUE: &str = include_str!("../../../docs/metrics.md");
@@ -130,9 +130,39 @@ async fn readiness_says_what_is_wrong_while_the_database_hangs() {
     assert_eq!(metrics.sum("weir_dependency_up", &["dependency=\"event_log\""]), Some(1.0));
     app.nodes[0].ops().get("/healthz", &[]).await.expect(200);
     app.resume_database();
-    weir_testkit::until("the node to be ready again", async || {
+    until("the node to be ready again", async || {
         (app.nodes[0].ops().get("/readyz", &[]).await.status == 200).then_some(())
     })
     .await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn operations_and_sessions_are_counted_by_kind() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant().await;
+    let api = app.api(&tenant.api_key);
+    api.post("/graphql", &json!({"query": "{ __typename }"})).await.expect(200);
+    api.post("/graphql", &json!({"query": "{ nothing }"})).await;
+    let mut graphql = app.graphql_at(0, &tenant.api_key).await;
+    graphql.stream("1", &["a"], None).await;
+    let ws = app.ws(&tenant.api_key).await;
+    let name = "weir_graphql_operations_total";
+    let metrics = until("the subscription to stand", async || {
+        let metrics = app.nodes[0].metrics().await;
+        (metrics.sum(name, &["kind=\"subscription\"", "outcome=\"ok\""])? > 0.0).then_some(metrics)
+    })
+    .await;
+    let operations = |kind: &str, outcome: &str| {
+        metrics.sum(name, &[&*format!("kind=\"{kind}\""), &*format!("outcome=\"{outcome}\"")])
+    };
+    assert_eq!((operations("query", "ok"), operations("query", "refused")), (Some(1.0), Some(1.0)));
+    assert_eq!((operations("mutation", "ok"), operations("subscription", "ok")), (Some(0.0), Some(1.0)));
+    for (protocol, sessions) in [("ws", 1.0), ("graphql_ws", 1.0), ("sse", 0.0), ("graphql_sse", 0.0)] {
+        let label = format!("protocol=\"{protocol}\"");
+        assert_eq!(metrics.sum("weir_sessions", &[&label]), Some(sessions), "{protocol}");
+    }
+    ws.close().await;
+    drop(graphql);
     app.finish().await;
 }

@@ -10,6 +10,7 @@ pub(crate) use tenants::{Activity, Tenants};
 pub use tenants::{Counts, TenantLine};
 
 use crate::engine::Engine;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use weir_core::{Code, TenantId};
@@ -142,6 +143,12 @@ impl Engine {
     #[must_use]
     pub fn tenant_lines(&self) -> Vec<TenantLine> {
         self.tenants.look(self.metering.activity())
+    }
+
+    /// Live sessions by protocol.
+    #[must_use]
+    pub fn sessions(&self) -> BTreeMap<&'static str, u64> {
+        self.sessions.by_protocol()
     }
 
     /// What only the engine can read.

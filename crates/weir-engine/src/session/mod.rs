@@ -25,6 +25,8 @@ use weir_hub::{Conn, Goodbye};
 /// How a transport words the end of a connection. `DRAINING` comes with the time after which to come back.
 #[derive(Clone, Copy, Debug)]
 pub struct Farewell {
+    /// By which protocol the client speaks: what sessions are counted by.
+    pub protocol: &'static str,
     /// The last text, where the transport has one.
     pub text: fn(&Error) -> Option<Vec<u8>>,
     /// The WebSocket close code.
@@ -70,6 +72,11 @@ impl Inner {
 }
 
 impl Session {
+    /// By which protocol its client speaks.
+    pub(crate) const fn protocol(&self) -> &'static str {
+        self.farewell.protocol
+    }
+
     pub(crate) fn new(
         engine: Arc<Engine>,
         caller: Arc<Caller>,

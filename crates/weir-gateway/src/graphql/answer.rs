@@ -60,6 +60,11 @@ impl Answer {
         self.data.is_some()
     }
 
+    /// The first thing that went wrong.
+    pub(super) const fn problem(&self) -> Option<Code> {
+        self.code
+    }
+
     /// Why it was refused.
     pub(super) fn code(&self) -> Code {
         self.code.unwrap_or(Code::Internal)

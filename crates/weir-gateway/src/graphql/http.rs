@@ -18,6 +18,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
+use std::time::Instant;
 use weir_core::{Code, RequestId};
 use weir_engine::Error;
 
@@ -79,14 +80,16 @@ async fn run(viewer: Viewer, params: Params, media: Media, may_change: bool) -> 
                 "A subscription needs a WebSocket (`graphql-transport-ws`) or `Accept: text/event-stream`.";
             refusal(&rest::invalid("query", message), &request, media)
         }
-        _ => respond(&execute(viewer, operation).await, media),
+        _ => respond(&execute(viewer, operation, kind).await, media),
     }
 }
 
 /// Runs a query or a mutation to its end.
-pub(super) async fn execute(viewer: Viewer, operation: Operation) -> Answer {
-    let (request, schema) = (viewer.request.clone(), viewer.gateway.graphql.clone());
-    Answer::of(schema.execute(on_behalf_of(viewer, operation)).await, &request)
+pub(super) async fn execute(viewer: Viewer, operation: Operation, kind: OperationType) -> Answer {
+    let (begun, gateway, request) = (Instant::now(), Arc::clone(&viewer.gateway), viewer.request.clone());
+    let answer = Answer::of(gateway.graphql.execute(on_behalf_of(viewer, operation)).await, &request);
+    gateway.metrics.operations.count(&kind.to_string(), begun, answer.problem());
+    answer
 }
 
 /// Gives an operation what its resolvers look for.

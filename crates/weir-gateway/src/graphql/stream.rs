@@ -13,6 +13,7 @@ use super::request::Params;
 use super::shape::Compiled;
 use super::viewer::Viewer;
 use crate::extract::{read_body, request_id, require_json};
+use crate::metrics::requests::SUBSCRIPTION;
 use crate::query::Query;
 use crate::state::Gateway;
 use crate::{credentials, scene, sse};
@@ -25,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::StreamExt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use weir_core::{Code, ConnectionId, RequestId};
@@ -69,7 +71,9 @@ async fn open(gateway: &Arc<Gateway>, parts: &Parts, body: Option<Body>) -> Resu
             Code::MethodNotAllowed,
             "A mutation cannot be asked for by GET: send it with POST.",
         )),
-        Ok((operation, _)) => Ok(whole(&execute(Viewer::of_request(gateway, parts).await?, operation).await)),
+        Ok((operation, kind)) => {
+            Ok(whole(&execute(Viewer::of_request(gateway, parts).await?, operation, kind).await))
+        }
     }
 }
 
@@ -112,7 +116,7 @@ async fn subscribe(
     operation: Request,
     request: RequestId,
 ) -> Result<Response, Error> {
-    let farewell = Farewell { text: farewell, code: Code::close_code };
+    let farewell = Farewell { protocol: "graphql_sse", text: farewell, code: Code::close_code };
     let slot = gateway.engine.reserve(&caller).await?;
     let session = gateway.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
     let (ours, theirs) = sse::pair().map_err(|error| {
@@ -172,11 +176,17 @@ impl Stream {
             drop(opened.take());
             let answer = Answer::of(result, &self.request);
             if !answer.executed() {
+                self.count(answer.problem());
                 return self.end(last(&answer));
             }
             self.session.send(next(&answer));
         }
+        self.count(None);
         self.end(COMPLETE.to_vec());
+    }
+
+    fn count(&self, problem: Option<Code>) {
+        self.gateway.metrics.operations.count(SUBSCRIPTION, Instant::now(), problem);
     }
 
     async fn deliver(self: Arc<Self>, plan: Plan, opened: Option<Opened>) {
@@ -193,8 +203,11 @@ impl Stream {
             Err(error) => Err(SubscribeError::Refused(error)),
         };
         match outcome {
-            Ok(()) => {}
-            Err(SubscribeError::Refused(error) | SubscribeError::Interrupted(error)) => self.fail(&error),
+            Ok(()) => self.count(None),
+            Err(SubscribeError::Refused(error) | SubscribeError::Interrupted(error)) => {
+                self.count(Some(error.code));
+                self.fail(&error);
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 mod page;
 mod process;
 mod protobuf;
-mod requests;
+pub(crate) mod requests;
 pub(crate) mod series;
 mod sources;
 mod text;
@@ -16,7 +16,7 @@ pub(crate) mod told;
 
 use crate::state::Gateway;
 use axum::http::{HeaderMap, Method, header};
-use requests::{Frames, Requests};
+use requests::{FRAMES, Kinds, OPERATIONS, Requests};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 use text::Dialect;
@@ -25,7 +25,10 @@ use weir_engine::EngineHealth;
 /// What this node counts itself.
 pub(crate) struct Metrics {
     requests: Requests,
-    frames: Frames,
+    /// Frames of WebSockets.
+    pub(crate) frames: Kinds,
+    /// Operations of GraphQL.
+    pub(crate) operations: Kinds,
     started: SystemTime,
     /// Nanoseconds that the last scrape took.
     last_scrape: AtomicU64,
@@ -78,7 +81,8 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         Self {
             requests: Requests::default(),
-            frames: Frames::new(),
+            frames: Kinds::new(&FRAMES),
+            operations: Kinds::new(&OPERATIONS),
             started: SystemTime::now(),
             last_scrape: AtomicU64::new(0),
         }
@@ -87,11 +91,6 @@ impl Metrics {
     /// Counts one answered request. The route is the router's pattern.
     pub(crate) fn request(&self, route: &str, method: &Method, status: u16, took: Duration) {
         self.requests.count(route, method, status, took);
-    }
-
-    /// Counts one frame of a WebSocket, with the HTTP status of the error that it got, if any.
-    pub(crate) fn frame(&self, kind: &str, begun: Instant, error: Option<u16>) {
-        self.frames.count(kind, begun, error);
     }
 
     fn last_scrape(&self) -> Duration {

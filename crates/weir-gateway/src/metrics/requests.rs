@@ -5,14 +5,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use weir_core::{Distribution, Histogram};
+use weir_core::{Code, Distribution, Histogram};
 
 /// The methods that are told apart.
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other"];
 
 /// What clients say on a WebSocket.
-pub(crate) const FRAMES: [&str; 7] =
+pub(super) const FRAMES: [&str; 7] =
     ["connect", "subscribe", "unsubscribe", "publish", "refresh", "ping", "other"];
+
+/// Operations of GraphQL.
+pub(super) const OPERATIONS: [&str; 3] = ["query", "mutation", SUBSCRIPTION];
+pub(crate) const SUBSCRIPTION: &str = "subscription";
 
 /// The requests of one route.
 pub(super) struct Route {
@@ -96,47 +100,50 @@ impl Requests {
     }
 }
 
-/// The frames of one kind.
-pub(super) struct Frame {
+/// What is asked within one request or connection, of one kind.
+struct Kind {
+    name: &'static str,
     took: Histogram,
     done: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
 }
 
-/// The frames of all kinds: the places of [`FRAMES`].
-pub(super) struct Frames([Frame; FRAMES.len()]);
+/// The same of all kinds. What is of none of them counts for the last.
+pub(crate) struct Kinds(Vec<Kind>);
 
-impl Frames {
-    pub(super) fn new() -> Self {
+impl Kinds {
+    pub(super) fn new(names: &[&'static str]) -> Self {
         let zero = AtomicU64::default;
-        let frame = || Frame { took: Histogram::of_seconds(), done: zero(), refused: zero(), failed: zero() };
-        Self(std::array::from_fn(|_| frame()))
+        let kind = |name: &&'static str| Kind {
+            name,
+            took: Histogram::of_seconds(),
+            done: zero(),
+            refused: zero(),
+            failed: zero(),
+        };
+        Self(names.iter().map(kind).collect())
     }
 
-    /// Counts one frame. `error` is the status that the error it got would have over HTTP.
-    pub(super) fn count(&self, kind: &str, begun: Instant, error: Option<u16>) {
-        let at = FRAMES.iter().position(|known| *known == kind).unwrap_or(FRAMES.len() - 1);
-        let frame = &self.0[at];
-        frame.took.observe(begun.elapsed());
-        let counter = match error {
-            None => &frame.done,
-            Some(500..) => &frame.failed,
-            Some(_) => &frame.refused,
+    /// Counts one. `error` is the error that it got.
+    pub(crate) fn count(&self, name: &str, begun: Instant, error: Option<Code>) {
+        let Some(kind) = self.0.iter().find(|kind| kind.name == name).or(self.0.last()) else { return };
+        kind.took.observe(begun.elapsed());
+        let counter = match error.map(Code::http_status) {
+            None => &kind.done,
+            Some(500..) => &kind.failed,
+            Some(_) => &kind.refused,
         };
         counter.fetch_add(1, Relaxed);
     }
 
     /// Each kind, its times, and how often it ended how.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Distribution, [(&'static str, u64); 3])> {
-        FRAMES.into_iter().zip(&self.0).map(|(kind, frame)| {
+        self.0.iter().map(|kind| {
             let read = |counter: &AtomicU64| counter.load(Relaxed);
-            let ends = [
-                ("ok", read(&frame.done)),
-                ("refused", read(&frame.refused)),
-                ("failed", read(&frame.failed)),
-            ];
-            (kind, frame.took.read(), ends)
+            let ends =
+                [("ok", read(&kind.done)), ("refused", read(&kind.refused)), ("failed", read(&kind.failed))];
+            (kind.name, kind.took.read(), ends)
         })
     }
 }
@@ -164,13 +171,13 @@ mod tests {
 
     #[test]
     fn an_unknown_method_or_frame_makes_no_new_series() {
-        let (requests, frames) = (Requests::default(), Frames::new());
+        let (requests, frames) = (Requests::default(), Kinds::new(&FRAMES));
         for method in ["BREW", "WHEN", "GET"] {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
             requests.count("/v1/events", &method, 405, Duration::from_millis(1));
         }
         assert_eq!(requests.all()[0].1.answers(), [("GET", 405, 1), ("other", 405, 2)]);
-        frames.count("brew", Instant::now(), Some(400));
+        frames.count("brew", Instant::now(), Some(Code::InvalidFrame));
         let other = frames.all().last().expect("a kind");
         assert_eq!((other.0, other.2[1]), ("other", ("refused", 1)));
     }

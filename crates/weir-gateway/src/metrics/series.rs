@@ -45,6 +45,10 @@ catalogue! {
     FRAMES = Counter "weir_websocket_frames_total" ["frame", "outcome"];
     /// Time to answer a frame; a subscription's replay is part of it.
     FRAME_DURATION = Histogram "weir_websocket_frame_duration_seconds" ["frame"];
+    /// Operations of GraphQL, by kind, over every transport; a subscription counts when it stands, or is refused.
+    OPERATIONS = Counter "weir_graphql_operations_total" ["kind", "outcome"];
+    /// Time to execute a query or a mutation of GraphQL.
+    OPERATION_DURATION = Histogram "weir_graphql_operation_duration_seconds" ["kind"];
     /// Errors told to callers, by their public code.
     ERRORS = Counter "weir_errors_total" ["code"];
     /// Refusals, by the limit that was reached.
@@ -54,8 +58,8 @@ catalogue! {
 
     /// Live connections, by transport.
     CONNECTIONS = Gauge "weir_connections" ["transport"];
-    /// Live connections that have authenticated.
-    SESSIONS = Gauge "weir_sessions" [];
+    /// Live connections that have authenticated, by protocol.
+    SESSIONS = Gauge "weir_sessions" ["protocol"];
     /// Live connections with bytes that the kernel did not take yet.
     LAGGING = Gauge "weir_lagging_connections" [];
     /// Connections closed because they did not read fast enough.

@@ -2,6 +2,7 @@
 
 use super::page::Page;
 use super::process::{Process, unix};
+use super::requests::SUBSCRIPTION;
 use super::{Metrics, series, told};
 use crate::state::Gateway;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -46,6 +47,14 @@ impl Metrics {
                 page.add(&series::FRAMES, &[frame, outcome], count);
             }
             page.add(&series::FRAME_DURATION, &[frame], took);
+        }
+        for (kind, took, ends) in self.operations.all() {
+            for (outcome, count) in ends {
+                page.add(&series::OPERATIONS, &[kind, outcome], count);
+            }
+            if kind != SUBSCRIPTION {
+                page.add(&series::OPERATION_DURATION, &[kind], took);
+            }
         }
     }
 
@@ -92,10 +101,13 @@ fn callers(page: &mut Page, gateway: &Gateway) {
 
 fn hub(page: &mut Page, gateway: &Gateway) {
     let hub = gateway.engine.hub().stats();
-    let (sessions, projects) = gateway.engine.load();
+    let (_, projects) = gateway.engine.load();
+    let sessions = gateway.engine.sessions();
     page.add(&series::CONNECTIONS, &["ws"], hub.websocket);
     page.add(&series::CONNECTIONS, &["sse"], hub.sse);
-    page.add(&series::SESSIONS, &[], sessions as u64);
+    for protocol in ["ws", "sse", "graphql_ws", "graphql_sse"] {
+        page.add(&series::SESSIONS, &[protocol], sessions.get(protocol).copied().unwrap_or_default());
+    }
     page.add(&series::PROJECTS, &[], projects as u64);
     page.add(&series::LAGGING, &[], hub.lagging);
     page.add(&series::SLOW_CONSUMERS, &[], hub.slow_consumers);

@@ -26,7 +26,7 @@ pub(crate) const NODE_ALLOWANCE: usize = 128 << 20;
 pub(crate) const FRAME_OVERHEAD: usize = 256;
 
 /// How a connection of this protocol ends.
-const FAREWELL: Farewell = Farewell { text: frames::farewell, code: Code::close_code };
+const FAREWELL: Farewell = Farewell { protocol: "ws", text: frames::farewell, code: Code::close_code };
 
 pub(super) struct Connection {
     gateway: Arc<Gateway>,
@@ -292,7 +292,7 @@ impl Connection {
     }
 
     fn measure(&self, kind: &str, begun: Instant, error: Option<&Error>) {
-        self.gateway.metrics.frame(kind, begun, error.map(|error| error.code.http_status()));
+        self.gateway.metrics.frames.count(kind, begun, error.map(|error| error.code));
     }
 
     async fn connect(&self, frame: &ClientFrame<'_>) {

@@ -11,6 +11,7 @@ use crate::graphql::http::{execute, on_behalf_of};
 use crate::graphql::plan::{Plan, Plans};
 use crate::graphql::request::Params;
 use crate::graphql::viewer::Viewer;
+use crate::metrics::requests::SUBSCRIPTION;
 use crate::scene::Scene;
 use crate::state::Gateway;
 use crate::ws::Talker;
@@ -22,6 +23,7 @@ use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_core::{Code, ConnectionId, RequestId};
 use weir_engine::{
@@ -175,7 +177,7 @@ impl Socket {
                 (None, None) => return Err(crate::credentials::missing()),
             };
             let slot = self.gateway.engine.reserve(&caller).await?;
-            let farewell = Farewell { text: farewell, code: close_code };
+            let farewell = Farewell { protocol: "graphql_ws", text: farewell, code: close_code };
             let session = self.gateway.engine.open_session(&caller, slot, self.id, farewell);
             let stands = {
                 // Under the lock, so that `closed` sees either this session or is seen here.
@@ -270,11 +272,15 @@ impl Socket {
         let (operation, kind) = prepared.map_err(|error| Answer::refused(error, &self.request))?;
         let scene = |what| Scene::of_message(&self.gateway, what, (self.id, Some(&*session)), context);
         if kind == OperationType::Subscription {
+            let begun = Instant::now();
             let scene = scene("graphql subscription");
-            return self.subscribe(id, viewer, operation, Arc::clone(&session), (stop, scene)).await;
+            let outcome = self.subscribe(id, viewer, operation, Arc::clone(&session), (stop, scene)).await;
+            let problem = outcome.as_ref().err().and_then(Answer::problem);
+            self.gateway.metrics.operations.count(SUBSCRIPTION, begun, problem);
+            return outcome;
         }
         let what = if kind == OperationType::Mutation { "graphql mutation" } else { "graphql query" };
-        let answer = scene(what).run(execute(viewer, operation)).await;
+        let answer = scene(what).run(execute(viewer, operation, kind)).await;
         if !answer.executed() {
             return Err(answer);
         }
