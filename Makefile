@@ -6,7 +6,7 @@ export PATH := $(CACHE)/venv/bin:$(PATH)
 
 # What run and load build: optimised, without the slow link-time passes of a release.
 PROFILE ?= ci
-# Kill and restart cycles per backend in test-faults.
+# Fault cycles per scenario and backend in test-faults; slow scenarios do a fifth of it.
 CYCLES ?= 50
 
 .DEFAULT_GOAL := help
@@ -23,7 +23,7 @@ run: ## Build Weir and start it here: `weir dev`, data in ./weir-data
 # The server under test is the dev-profile binary that `cargo test --workspace` links anyway: a second,
 # optimised build would double the compile time, and this one has its overflow and debug assertions on.
 test: ## Run every test; installs PostgreSQL, nats-server and a browser first if they are missing
-	@bash tests/setup.sh toolchain postgres tools prometheus node browser
+	@bash tests/setup.sh toolchain postgres tools prometheus node browser faults
 	cargo test --workspace --no-fail-fast
 	@bash tests/clients/run.sh
 	@bash tests/kosoku.sh
@@ -49,8 +49,8 @@ load: ## Load this machine for a few seconds: subscribers, publishers and reader
 	cargo build --profile $(PROFILE) --bin weir
 	@bash tests/load/load.sh $(PROFILE)
 
-test-faults: ## Kill and restart servers while they work, CYCLES times per backend
-	@bash tests/setup.sh toolchain postgres tools
+test-faults: ## Kill, pause, cut off and fill up servers while they work, CYCLES times each; JSON reports in the target folder
+	@bash tests/setup.sh toolchain postgres tools faults
 	WEIR_TEST_CYCLES=$(CYCLES) cargo test -p weir-integration faults -- --nocapture --test-threads=1
 
 pins: ## Resolve tests/requirements.in again and write the hashes

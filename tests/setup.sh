@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure of what a make target needs: tests/setup.sh PART…
-# Parts: toolchain, tools, postgres, prometheus, node, browser. Says nothing when all is there; installs what it may
+# Parts: toolchain, tools, postgres, prometheus, node, browser, faults. Says nothing when all is there; installs what it may
 # (apt as root or with sudo, brew); otherwise names the exact command to run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -140,10 +140,21 @@ need_browser() {
       "brew install --cask google-chrome"
 }
 
+# What makes syncs fail and clocks jump, and a file system to pull the plug on. Only on Linux, and not needed: a scenario without
+# them says that it is skipped.
+need_faults() {
+  [ "$(uname)" = Linux ] || return 0
+  local missing=()
+  have strace || missing+=(strace)
+  [ -n "$(find /usr/lib -name 'libfaketimeMT.so.1' 2>/dev/null | head -n 1)" ] || missing+=(libfaketime)
+  { have mkfs.ext4 || [ -x /sbin/mkfs.ext4 ]; } || missing+=(e2fsprogs)
+  [ "${#missing[@]}" = 0 ] || install "${missing[*]}" "" || say "some faults cannot be tried here without: ${missing[*]}"
+}
+
 mkdir -p "$CACHE"
 for part in "$@"; do
   case "$part" in
-    toolchain | tools | postgres | prometheus | node | browser) "need_$part" ;;
+    toolchain | tools | postgres | prometheus | node | browser | faults) "need_$part" ;;
     *) say "unknown part: $part" && exit 2 ;;
   esac
 done

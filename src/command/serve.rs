@@ -25,6 +25,9 @@ pub enum Mode {
     Serve,
 }
 
+/// What is left of the time to stop for storing what is queued.
+const FOR_STORES: Duration = Duration::from_secs(2);
+
 /// The name of the demo's tenant and project.
 const DEMO: &str = "demo";
 
@@ -146,7 +149,8 @@ async fn stop_gracefully(config: &Config, node: &Node, server: &Server) {
         }
     };
     let _ = tokio::time::timeout(config.hub.close_timeout.std(), farewells).await;
-    server.stop(left()).await;
+    // The rest is for what is queued to be stored: requests may not use up all of it.
+    server.stop(left().saturating_sub(FOR_STORES).max(Duration::from_secs(1))).await;
     let stores = async {
         node.engine.stop().await;
         node.store.close().await;

@@ -4,6 +4,7 @@
 //! plain data with its rules, so every other crate can share it. Start reading at [`event`], then
 //! [`cursor`] and [`code`].
 
+pub mod breaker;
 pub mod clock;
 pub mod code;
 pub mod cursor;
@@ -22,6 +23,7 @@ pub mod system;
 pub mod topic;
 pub mod trace;
 
+pub use breaker::Breaker;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use code::Code;
 pub use cursor::{Cursor, CursorError, CursorKey};

@@ -6,6 +6,7 @@ use crate::billing::stripe::{self, StripeBilling};
 use crate::billing::{Allowances, MeterSettings, MeterState};
 use crate::figures::{Figures, LogFigures, ObservedLog, Tenants};
 use crate::limits::{ConnectionSlot, Connections, Gcra, Rate};
+use crate::outage::Outage;
 use crate::people::{self, People};
 use crate::projects::Projects;
 use crate::replay::Permits;
@@ -394,8 +395,12 @@ impl Engine {
 
     async fn keep_house(self: Arc<Self>) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut outage = Outage::default();
         for round in 0_u64.. {
             tick.tick().await;
+            if let Some(reachable) = outage.see(self.log.is_reachable()) {
+                self.sessions.all().iter().for_each(|session| session.announce_reachable(reachable));
+            }
             self.sessions.close_expired(self.clock.now());
             if round.is_multiple_of(60) {
                 if let Err(error) = self.store.nodes.prune(KEEP_CHANGES).await {

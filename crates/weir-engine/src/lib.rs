@@ -13,6 +13,7 @@ mod engine;
 mod error;
 pub mod figures;
 pub mod limits;
+mod outage;
 pub mod people;
 mod projects;
 mod publish;

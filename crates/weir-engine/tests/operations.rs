@@ -120,7 +120,7 @@ impl World {
     async fn connect(&self, subscribe: &[&str]) -> (Arc<Session>, Client) {
         let caller = self.caller(subscribe).await;
         let text = |error: &Error| Some(format!("end:{}\n\n", error.code.as_str()).into_bytes());
-        let farewell = Farewell { protocol: "test", text, code: Code::close_code };
+        let farewell = Farewell { protocol: "test", text, code: Code::close_code, reachable: |_| None };
         let slot = self.engine.reserve(&caller).await.expect("room for a connection");
         let session = self.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
         let server = TcpListener::bind("127.0.0.1:0").expect("bind");

@@ -243,6 +243,10 @@ impl EventLog for Trapped<dyn EventLog> {
         self.0.feed()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.0.is_reachable()
+    }
+
     fn health(&self) -> BoxFuture<'_, Health> {
         self.0.health()
     }

@@ -10,7 +10,7 @@ use crate::scene::{Head, Scene};
 use crate::state::{Gateway, Settings};
 use crate::{graphql, sse, ws};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, Request};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
@@ -44,7 +44,13 @@ pub(crate) enum Kind {
     Http,
     /// The hub.
     Live,
+    /// Nobody: hyper would refuse the head too, but without saying why.
+    Refused(Error),
 }
+
+/// How long is read on, and how much, so that a refused client gets its answer before the connection is gone.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 256 * 1024;
 
 /// Looks at the first request's head without taking it. `None` when it was not there in time: hyper starts
 /// its own clock only once it knows the version of HTTP, and cannot tell a slow head from an idle connection.
@@ -65,7 +71,7 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Setting
             // What is whole, too large or no HTTP/1.1 at all is hyper's to serve or to refuse.
             let partial = HTTP2_PREFACE.starts_with(seen) && seen != HTTP2_PREFACE || is_partial(seen);
             if !partial || seen.len() > settings.header_bytes {
-                return Some(Kind::Http);
+                return Some(refusal(seen, settings).map_or(Kind::Http, Kind::Refused));
             }
             if seen.len() == start.len() {
                 start.resize(settings.header_bytes + 1, 0);
@@ -76,6 +82,52 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Setting
         }
     };
     tokio::time::timeout(settings.header_timeout, look).await.ok().flatten()
+}
+
+/// What is wrong with the head of a first request, as far as hyper would answer it with a bare status.
+fn refusal(seen: &[u8], settings: &Settings) -> Option<Error> {
+    if seen.starts_with(HTTP2_PREFACE) {
+        return None;
+    }
+    let mut headers = vec![httparse::EMPTY_HEADER; settings.headers];
+    let mut request = httparse::Request::new(&mut headers);
+    let whole = match request.parse(seen) {
+        Err(httparse::Error::TooManyHeaders) => return Some(head_too_large(settings)),
+        Err(_) => return Some(head_malformed()),
+        Ok(status) => status,
+    };
+    if whole.is_partial() {
+        return (seen.len() > settings.header_bytes).then(|| head_too_large(settings));
+    }
+    let target = request.path.unwrap_or("/");
+    target.parse::<Uri>().is_err().then(|| {
+        Error::new(
+            Code::InvalidRequest,
+            "The request target is not a URL: characters like `>`, `<`, `\"` and spaces are written as `%3E`, `%3C`, `%22` and `%20`.",
+        )
+    })
+}
+
+fn head_malformed() -> Error {
+    Error::new(Code::InvalidRequest, "The request head is not HTTP/1.1.")
+}
+
+fn head_too_large(settings: &Settings) -> Error {
+    let (bytes, count) = (settings.header_bytes, settings.headers);
+    Error::new(Code::HeadersTooLarge, format!("The request head may have {bytes} bytes and {count} headers."))
+}
+
+/// Answers a head that is refused, and reads on for a moment: closing with unread bytes would take the answer back.
+pub(crate) async fn refuse(mut socket: TcpStream, error: Error, gateway: &Arc<Gateway>) {
+    gateway.metrics.request("unmatched", &Method::GET, error.code.http_status(), Duration::ZERO);
+    let answer = Failure::new(error, RequestId::new()).raw();
+    let parting = async {
+        socket.write_all(&answer).await?;
+        socket.shutdown().await?;
+        tokio::io::copy(&mut socket.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever comes of it, the connection ends here.
+    let _ = tokio::time::timeout(LINGER, parting).await;
 }
 
 /// Whether this is the whole head of a request to take up GraphQL's protocol of WebSockets: the path serves others too.
@@ -193,14 +245,8 @@ async fn read_head(socket: &mut TcpStream, limit: usize) -> io::Result<(Bytes, B
 }
 
 fn parse_head(head: &[u8], settings: &Settings) -> Result<Parts, Error> {
-    let malformed = || Error::new(Code::InvalidRequest, "The request head is not HTTP/1.1.");
-    let too_large = || {
-        let (bytes, count) = (settings.header_bytes, settings.headers);
-        Error::new(
-            Code::HeadersTooLarge,
-            format!("The request head may have {bytes} bytes and {count} headers."),
-        )
-    };
+    let malformed = head_malformed;
+    let too_large = || head_too_large(settings);
     if head.len() > settings.header_bytes {
         return Err(too_large());
     }

@@ -73,6 +73,7 @@ pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>,
                 Some(Kind::Live) => front::live(socket, &gateway).await,
                 // Boxed: a task is as large as the largest future it may hold, and live connections need little.
                 Some(Kind::Http) => Box::pin(serve_http(&http, (socket, peer.ip()), router, stop)).await,
+                Some(Kind::Refused(error)) => front::refuse(socket, error, &gateway).await,
                 None => {}
             }
         });

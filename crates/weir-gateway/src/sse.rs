@@ -217,7 +217,13 @@ impl weir_engine::Voice for Voice {
 }
 
 /// How a stream ends.
-const FAREWELL: Farewell = Farewell { protocol: "sse", text: farewell, code: Code::close_code };
+const FAREWELL: Farewell = Farewell { protocol: "sse", text: farewell, code: Code::close_code, reachable };
+
+/// A comment, which no `EventSource` shows: the stream stands, and what comes meanwhile follows.
+pub(crate) fn reachable(reachable: bool) -> Option<Vec<u8>> {
+    let word = if reachable { "ok" } else { "unavailable" };
+    Some(format!(": event_log {word}\n\n").into_bytes())
+}
 
 /// The last event of a stream that the engine ends.
 fn farewell(reason: &Error) -> Option<Vec<u8>> {
@@ -264,6 +270,10 @@ impl Listener for EventStream {
 
     fn drained(&self) {
         self.session.drained();
+    }
+
+    fn interrupted(&self) -> Option<Bytes> {
+        self.session.interrupted()
     }
 
     fn closed(&self, _closed: Closed) {

@@ -123,6 +123,10 @@ pub trait Listener: Send + Sync + 'static {
     /// All bytes of a [`Hub::send`](crate::Hub::send) or
     /// [`Hub::send_messages`](crate::Hub::send_messages) with `notify` are in the kernel.
     fn drained(&self);
+    /// What is said before the end when the events of the connection's project stop coming; a text (WebSocket) or raw bytes.
+    fn interrupted(&self) -> Option<Bytes> {
+        None
+    }
     /// The connection is gone. Comes once, last.
     fn closed(&self, closed: Closed);
 }

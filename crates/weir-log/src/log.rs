@@ -235,6 +235,9 @@ pub trait EventLog: Send + Sync + 'static {
     /// The receiving end of the feed; the first call gets it, later ones `None`.
     fn feed(&self) -> Option<Feed>;
 
+    /// Whether there is a connection to the log, as far as this node knows without asking.
+    fn is_reachable(&self) -> bool;
+
     /// Whether the log works and what its acks are worth.
     fn health(&self) -> BoxFuture<'_, Health>;
 

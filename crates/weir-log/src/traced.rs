@@ -166,6 +166,10 @@ impl EventLog for Traced {
         self.log.feed()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.log.is_reachable()
+    }
+
     fn health(&self) -> BoxFuture<'_, Health> {
         self.log.health()
     }

@@ -121,10 +121,18 @@ async fn heads_that_are_too_large_or_not_http() {
         for head in [large, many] {
             let answer = raw(&app, head.as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 431"), "{path}: {answer}");
+            assert!(answer.contains(r#"{"error":{"code":"HEADERS_TOO_LARGE""#), "{path}: {answer}");
         }
     }
     let answer = raw(&app, b"\x16\x03\x01\x02\x00 this is not HTTP\r\n\r\n").await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    // A pattern as it is typed into shells.
+    let typed = raw(&app, b"GET /v1/events?topics=a.> HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(typed.starts_with("HTTP/1.1 400") && typed.contains("%3E"), "{typed}");
+    for answer in [answer, typed] {
+        assert!(answer.contains(r#"{"error":{"code":"INVALID_REQUEST""#), "{answer}");
+        assert!(answer.contains("x-request-id: req_"), "{answer}");
+    }
     app.finish().await;
 }
 

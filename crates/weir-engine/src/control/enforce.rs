@@ -6,11 +6,15 @@ use crate::session::Session;
 use crate::{Caller, Error, Who};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use weir_core::{Code, TenantId};
 use weir_store::{AccessChange, AccessChangeKind, Closing};
 
 /// Sessions judged before other tasks of the thread get their turn.
 const AT_ONCE: usize = 256;
+
+/// Before a session that could not be judged is looked at again.
+const RECHECK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Changes of limits, or perhaps of limits.
 const LIMITS: [AccessChangeKind; 3] =
@@ -154,9 +158,21 @@ impl Engine {
 
     /// Holds one session against what is true now: one that a change did not see because it was just being made.
     pub(crate) async fn recheck(self: &Arc<Self>, session: &Arc<Session>) {
-        let based_on = session.caller();
-        let now = self.access.again(Stands::of(&based_on)).await;
-        self.apply(session, &based_on, now);
+        loop {
+            let based_on = session.caller();
+            let now = self.access.again(Stands::of(&based_on)).await;
+            match &now {
+                // Nobody has judged anything: that is no reason to end a connection. Until somebody can, this node delivers
+                // for no longer than the access window.
+                Err(error) if error.code == Code::DatabaseUnavailable && !session.is_closed() => {
+                    tokio::time::sleep(RECHECK_PAUSE).await;
+                }
+                _ => {
+                    self.apply(session, &based_on, now);
+                    return;
+                }
+            }
+        }
     }
 
     /// The same for one that must wait for it.

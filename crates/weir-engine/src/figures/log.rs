@@ -211,6 +211,10 @@ impl EventLog for ObservedLog {
         self.log.feed()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.log.is_reachable()
+    }
+
     fn health(&self) -> BoxFuture<'_, Health> {
         self.log.health()
     }

@@ -31,6 +31,8 @@ pub struct Farewell {
     pub text: fn(&Error) -> Option<Vec<u8>>,
     /// The WebSocket close code.
     pub code: fn(Code) -> u16,
+    /// How it is told, in between, that the event log cannot be reached (false), or can be again (true).
+    pub reachable: fn(bool) -> Option<Vec<u8>>,
 }
 
 /// One live, authenticated connection.
@@ -165,6 +167,12 @@ impl Session {
         self.drained.notify_one();
     }
 
+    /// Whether it is gone or on its way.
+    pub(crate) fn is_closed(&self) -> bool {
+        let inner = self.inner();
+        inner.closed || inner.ending
+    }
+
     /// Takes one unit of the connection's publish rate.
     ///
     /// # Errors
@@ -217,6 +225,22 @@ impl Session {
     /// Says that the connection will end, and why, without ending it.
     pub(crate) fn announce_end(&self, error: &Error) {
         if let Some(text) = (self.farewell.text)(error) {
+            self.send(text);
+        }
+    }
+
+    /// What is said before the end when the log stops feeding the project.
+    #[must_use]
+    pub fn interrupted(&self) -> Option<Bytes> {
+        let message = "The event log was interrupted: connect again and resume with the last cursor.";
+        let error = Error::new(Code::EventLogUnavailable, message)
+            .after(Duration::from_millis(rand::random_range(500..2_000)));
+        (self.farewell.text)(&error).map(Bytes::from)
+    }
+
+    /// Says whether the event log can be reached; the connection goes on.
+    pub(crate) fn announce_reachable(&self, reachable: bool) {
+        if let Some(text) = (self.farewell.reachable)(reachable) {
             self.send(text);
         }
     }

@@ -116,7 +116,12 @@ async fn subscribe(
     operation: Request,
     request: RequestId,
 ) -> Result<Response, Error> {
-    let farewell = Farewell { protocol: "graphql_sse", text: farewell, code: Code::close_code };
+    let farewell = Farewell {
+        protocol: "graphql_sse",
+        text: farewell,
+        code: Code::close_code,
+        reachable: sse::reachable,
+    };
     let slot = gateway.engine.reserve(&caller).await?;
     let session = gateway.engine.open_session(&caller, slot, ConnectionId::new(), farewell);
     let (ours, theirs) = sse::pair().map_err(|error| {
@@ -271,6 +276,10 @@ impl Listener for Stream {
 
     fn drained(&self) {
         self.session.drained();
+    }
+
+    fn interrupted(&self) -> Option<Bytes> {
+        self.session.interrupted()
     }
 
     fn closed(&self, _closed: Closed) {

@@ -26,7 +26,8 @@ pub(crate) const NODE_ALLOWANCE: usize = 128 << 20;
 pub(crate) const FRAME_OVERHEAD: usize = 256;
 
 /// How a connection of this protocol ends.
-const FAREWELL: Farewell = Farewell { protocol: "ws", text: frames::farewell, code: Code::close_code };
+const FAREWELL: Farewell =
+    Farewell { protocol: "ws", text: frames::farewell, code: Code::close_code, reachable: frames::reachable };
 
 pub(super) struct Connection {
     gateway: Arc<Gateway>,

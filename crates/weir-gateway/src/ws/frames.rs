@@ -164,6 +164,9 @@ pub(super) enum ServerFrame<'a> {
     Reconnect {
         after_ms: u128,
     },
+    Status {
+        event_log: &'static str,
+    },
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
@@ -205,6 +208,11 @@ pub(super) fn farewell(reason: &Error) -> Option<Vec<u8>> {
         (Code::Draining, Some(after)) => ServerFrame::Reconnect { after_ms: after.as_millis() }.text(),
         _ => error(None, reason, &RequestId::new()),
     })
+}
+
+/// That the event log cannot be reached, or can be again; the connection goes on.
+pub(super) fn reachable(reachable: bool) -> Option<Vec<u8>> {
+    Some(ServerFrame::Status { event_log: if reachable { "ok" } else { "unavailable" } }.text())
 }
 
 /// The answer to a frame that failed.

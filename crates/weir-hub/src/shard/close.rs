@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use weir_core::Code;
 
 /// How a connection is told that it ends.
+#[derive(Clone, Copy)]
 pub(super) struct Farewell<'a> {
     pub by: ClosedBy,
     pub code: u16,

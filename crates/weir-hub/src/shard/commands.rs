@@ -206,7 +206,9 @@ impl Shard {
         self.refuse_parked(slot, None);
         let farewell = Farewell::from(goodbye);
         for member in self.members_of(slot) {
-            self.begin_close(member, &farewell);
+            let words = self.conns[member as usize].listener.interrupted();
+            let text = words.as_deref().or(farewell.text);
+            self.begin_close(member, &Farewell { text, ..farewell });
         }
         self.by_id.remove(&id);
         let project = self.projects.remove(slot as usize);

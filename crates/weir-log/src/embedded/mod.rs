@@ -246,6 +246,10 @@ impl EventLog for Embedded {
         self.feeder.feed()
     }
 
+    fn is_reachable(&self) -> bool {
+        true
+    }
+
     fn health(&self) -> BoxFuture<'_, Health> {
         let problem = self.problem.borrow().clone();
         ready(Health { problem, durability: Durability::Synced { replicas: 1 } }).boxed()

@@ -21,6 +21,9 @@ use weir_core::{Event, Position, ProjectId, TenantId, Timestamp, Topic};
 const PROJECTS: usize = 20_000;
 const TOPICS: usize = 100_000;
 
+/// Room that must be free for old events to be removed.
+const ROOM_TO_RECLAIM: u64 = 8 << 20;
+
 type Answer<T> = oneshot::Sender<Result<T, LogError>>;
 
 /// A record with everything that can be computed without knowing its place.
@@ -164,7 +167,12 @@ impl Writer {
     }
 
     fn is_idle(&self) -> bool {
-        !self.reclaim.has_work() || self.problem.borrow().is_some()
+        !(self.reclaim.has_work() && self.has_room_to_reclaim()) || self.problem.borrow().is_some()
+    }
+
+    /// Giving room back takes some first; without any it waits for others to make it.
+    fn has_room_to_reclaim(&self) -> bool {
+        self.storage.room().is_ok_and(|room| room > ROOM_TO_RECLAIM)
     }
 
     /// One batch. After an error nothing is written any more: nobody knows what is on the disk, and
@@ -217,6 +225,10 @@ impl Writer {
                     turn.owed.push(Owed::Trim(answer));
                 }
             }
+        }
+        if turn.touched.is_empty() {
+            // Repetitions, and what was refused: a full disk is not even asked to sync.
+            return Ok(Vec::new());
         }
         let offers = self.finish(turn)?;
         let batch = std::mem::replace(&mut turn.batch, self.storage.db.batch());
@@ -403,6 +415,9 @@ impl Writer {
 
     /// Gives back a bounded amount of room.
     fn reclaim_some(&mut self) -> Result<(), LogError> {
+        if !self.has_room_to_reclaim() {
+            return Ok(());
+        }
         let storage = &self.storage;
         let projects = &mut self.projects;
         let done = self.reclaim.step(storage, self.dedupe_window, |project| {

@@ -239,6 +239,26 @@ fn weight(record: &Record) -> usize {
     record.payload.len() + 2 * record.id.as_str().len() + record.topic.as_str().len() + kind + pairs + 512
 }
 
+/// What becomes of records that are in line.
+async fn settle(
+    log: &Arc<Core>,
+    stream: &Stream,
+    place: &Place,
+    records: &[Record],
+    acks: Vec<Acked>,
+) -> Result<Vec<Outcome>, LogError> {
+    let mut outcomes = Vec::with_capacity(records.len());
+    for (record, ack) in records.iter().zip(acks) {
+        let ack = match ack.await.map_err(|_| closed())? {
+            Ok(ack) => ack,
+            Err(Refusal::Failed(error)) => return Err(error),
+            Err(Refusal::InProcess | Refusal::Unheard) => insist(log, stream, place, record).await?,
+        };
+        outcomes.push(judge(log, stream, record, ack).await?);
+    }
+    Ok(outcomes)
+}
+
 /// What becomes of one record once its ack is there.
 async fn judge(log: &Arc<Core>, stream: &Stream, record: &Record, ack: Ack) -> Result<Outcome, LogError> {
     let epoch = stream.known().await?.epoch;
@@ -283,41 +303,36 @@ impl EventLog for JetStream {
         if records.is_empty() {
             return async { Ok(Vec::new()) }.boxed();
         }
-        let connected = self.core.api.check_connected();
-        let acks = match connected.and_then(|()| self.line_up(place, &records)) {
+        let stream = match self.core.api.check_connected().and_then(|()| self.core.stream(&place.stream)) {
+            Ok(stream) => stream,
+            Err(error) => return async { Err(error) }.boxed(),
+        };
+        let acks = match stream.admit_append().and_then(|()| self.line_up(place, &records)) {
             Ok(acks) => acks,
             Err(error) => return async { Err(error) }.boxed(),
         };
-        let stream = self.core.stream(&place.stream);
         let (core, place) = (Arc::clone(&self.core), place.clone());
         async move {
-            let stream = stream?;
-            let mut outcomes = Vec::with_capacity(records.len());
-            for (record, ack) in records.iter().zip(acks) {
-                let ack = match ack.await.map_err(|_| closed())? {
-                    Ok(ack) => ack,
-                    Err(Refusal::Failed(error)) => return Err(error),
-                    Err(Refusal::InProcess | Refusal::Unheard) => {
-                        insist(&core, &stream, &place, record).await?
-                    }
-                };
-                outcomes.push(judge(&core, &stream, record, ack).await?);
-            }
-            Ok(outcomes)
+            let outcome = settle(&core, &stream, &place, &records, acks).await;
+            stream.append_ended(&outcome);
+            outcome
         }
         .boxed()
     }
 
     fn read<'a>(&'a self, place: &'a Place, query: ReadQuery) -> BoxFuture<'a, Result<Page, LogError>> {
-        self.core.read(place, query).boxed()
+        async move { self.core.stream(&place.stream)?.reading(self.core.read(place, query).boxed()).await }
+            .boxed()
     }
 
     fn inspect<'a>(&'a self, place: &'a Place, sequence: u64) -> BoxFuture<'a, Result<Inspection, LogError>> {
-        self.core.inspect(place, sequence).boxed()
+        async move { self.core.stream(&place.stream)?.reading(self.core.inspect(place, sequence).boxed()).await }
+            .boxed()
     }
 
     fn locate<'a>(&'a self, place: &'a Place, time: Timestamp) -> BoxFuture<'a, Result<u64, LogError>> {
-        self.core.locate(place, time).boxed()
+        async move { self.core.stream(&place.stream)?.reading(self.core.locate(place, time).boxed()).await }
+            .boxed()
     }
 
     fn topics<'a>(
@@ -326,7 +341,10 @@ impl EventLog for JetStream {
         after: Option<&'a Topic>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<TopicHead>, LogError>> {
-        self.core.topics(place, after, limit).boxed()
+        async move {
+            self.core.stream(&place.stream)?.reading(self.core.topics(place, after, limit).boxed()).await
+        }
+        .boxed()
     }
 
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>> {
@@ -363,6 +381,10 @@ impl EventLog for JetStream {
 
     fn feed(&self) -> Option<Feed> {
         locked(&self.feed).take()
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.core.api.check_connected().is_ok()
     }
 
     fn health(&self) -> BoxFuture<'_, Health> {

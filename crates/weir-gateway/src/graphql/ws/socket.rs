@@ -177,7 +177,8 @@ impl Socket {
                 (None, None) => return Err(crate::credentials::missing()),
             };
             let slot = self.gateway.engine.reserve(&caller).await?;
-            let farewell = Farewell { protocol: "graphql_ws", text: farewell, code: close_code };
+            let farewell =
+                Farewell { protocol: "graphql_ws", text: farewell, code: close_code, reachable: |_| None };
             let session = self.gateway.engine.open_session(&caller, slot, self.id, farewell);
             let stands = {
                 // Under the lock, so that `closed` sees either this session or is seen here.
