@@ -4,12 +4,14 @@
 //! `WEIR_A_B_FILE` naming a file that holds the value). `weir.toml` in the root of the repository documents
 //! every setting; a test holds it equal to the defaults.
 
+mod alerts;
 mod load;
 mod secret;
 mod share;
 mod units;
 mod validate;
 
+pub use alerts::Alerts;
 pub use load::{Loaded, load};
 pub use share::Share;
 pub use units::{Bytes, Duration};
@@ -58,6 +60,8 @@ pub struct Config {
     pub graphql: Graphql,
     /// `[billing]`
     pub billing: Billing,
+    /// When something is wrong, and who is told.
+    pub alerts: Alerts,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// Metrics.
@@ -85,6 +89,7 @@ impl Default for Config {
             stripe: Stripe::default(),
             graphql: Graphql::default(),
             billing: Billing::default(),
+            alerts: Alerts::default(),
             telemetry: Telemetry::default(),
             metrics: Metrics::default(),
             console: Console::default(),

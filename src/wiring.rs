@@ -122,7 +122,8 @@ pub async fn open_log(config: &Config) -> anyhow::Result<(Arc<dyn EventLog>, Opt
     Ok((Arc::clone(&log) as Arc<dyn EventLog>, Some(log)))
 }
 
-fn nats_options(config: &Config, urls: &str) -> jetstream::Options {
+/// How the servers of `urls` are reached.
+pub fn nats_options(config: &Config, urls: &str) -> jetstream::Options {
     let nats = &config.nats;
     let credentials = match (&nats.credentials_file, &nats.token, &nats.user) {
         (Some(file), _, _) => jetstream::Credentials::File(file.clone()),
@@ -208,6 +209,8 @@ fn engine_settings(config: &Config, traces: Traces) -> weir_engine::Settings {
         },
         people: people_settings(config),
         shown_tenants: config.metrics.tenants,
+        // Who keeps everything elsewhere has nothing on this disk that could fill it.
+        alerts: config.alerts.settings((!config.is_distributed()).then(|| config.data_dir.clone())),
     }
 }
 

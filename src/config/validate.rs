@@ -62,6 +62,7 @@ impl Config {
         check.range("metrics.tenants", self.metrics.tenants, 0, 1000);
         check.duration("billing.explain_for", self.billing.explain_for, "1d", "400d");
         self.check_stripe(&mut check);
+        self.check_alerts(&mut check);
         let outbound = &self.outbound;
         check.duration("outbound.key_set_interval", outbound.key_set_interval, "1s", "1h");
         check.duration("outbound.key_set_refresh", outbound.key_set_refresh, "1s", "24h");
@@ -91,6 +92,12 @@ impl Config {
             ],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether nothing is kept in `data_dir`.
+    #[must_use]
+    pub fn is_distributed(&self) -> bool {
+        self.on_postgres() && self.nats.url.is_some()
     }
 
     fn on_postgres(&self) -> bool {
@@ -242,6 +249,46 @@ impl Config {
         check.range("stripe.events_per_second", stripe.events_per_second, 1, 10_000);
         check.duration("stripe.grace", stripe.grace, "0s", "90d");
         check.range("stripe.suspension_brake", stripe.suspension_brake, 0, 100_000);
+    }
+
+    fn check_alerts(&self, check: &mut Check) {
+        let alerts = &self.alerts;
+        check.duration("alerts.interval", alerts.interval, "100ms", "1m");
+        check.duration("alerts.window", alerts.window, "1s", "1h");
+        check.that(alerts.window >= alerts.interval, "alerts.window", || {
+            format!("{} is shorter than alerts.interval = {}: raise it", alerts.window, alerts.interval)
+        });
+        check.duration("alerts.hold", alerts.hold, "500ms", "1d");
+        check.that(alerts.hold.std() >= alerts.interval.std() * 4, "alerts.hold", || {
+            format!(
+                "{} is less than four times alerts.interval = {}: what goes on would be taken to be over",
+                alerts.hold, alerts.interval
+            )
+        });
+        check.duration("alerts.keep", alerts.keep, "1h", "400d");
+        check.range("alerts.error_percent", alerts.error_percent, 1, 100);
+        check.range("alerts.error_requests", alerts.error_requests, 1, 1_000_000);
+        check.range("alerts.auth_failures_project", alerts.auth_failures_project, 1, 1_000_000);
+        check.range("alerts.auth_failures", alerts.auth_failures, 1, 1_000_000);
+        check.range("alerts.slow_consumers", alerts.slow_consumers, 1, 1_000_000);
+        check.range("alerts.log_lag_percent", alerts.log_lag_percent, 1, 100);
+        check.duration("alerts.usage_lag", alerts.usage_lag, "5s", "1d");
+        check.range("alerts.storage_free_percent", alerts.storage_free_percent, 1, 90);
+        check.duration("alerts.clock_skew", alerts.clock_skew, "10ms", "1h");
+        check.duration("alerts.version_skew", alerts.version_skew, "0s", "7d");
+        check.duration("alerts.reporting_stuck", alerts.reporting_stuck, "1m", "30d");
+        check.duration("alerts.resend", alerts.resend, "500ms", "10m");
+        let urls = alerts.alertmanagers().into_iter().map(|url| ("alerts.alertmanager_urls", url));
+        for (setting, url) in urls.chain(alerts.webhook_url.clone().map(|url| ("alerts.webhook_url", url))) {
+            let web = url.starts_with("https://") || url.starts_with("http://");
+            check.that(web, setting, || format!("`{url}` is not a URL: begin it with https:// or http://"));
+        }
+        if let Some(secret) = &alerts.webhook_secret {
+            check.that(weir_engine::alerts::is_webhook_secret(secret), "alerts.webhook_secret", || {
+                "is not `whsec_` and at least 16 bytes in base64: make one with `echo whsec_$(openssl rand -base64 24)`"
+                    .into()
+            });
+        }
     }
 
     fn check_hub(&self, check: &mut Check) {

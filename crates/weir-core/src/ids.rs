@@ -140,6 +140,10 @@ id!(
     /// One run of one server process.
     NodeId, "nod_", "a node id"
 );
+id!(
+    /// Something that went wrong, from its beginning to its end.
+    AlertId, "alt_", "an alert id"
+);
 
 /// One request: the name the client gave it in `X-Request-Id`, or `req_…` of our own. It stands in the
 /// answer's header, every error and every log line.

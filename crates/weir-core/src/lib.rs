@@ -4,6 +4,7 @@
 //! plain data with its rules, so every other crate can share it. Start reading at [`event`], then
 //! [`cursor`] and [`code`].
 
+pub mod alert;
 pub mod breaker;
 pub mod clock;
 pub mod code;
@@ -23,6 +24,7 @@ pub mod system;
 pub mod topic;
 pub mod trace;
 
+pub use alert::Severity;
 pub use breaker::Breaker;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use code::Code;
@@ -30,7 +32,7 @@ pub use cursor::{Cursor, CursorError, CursorKey};
 pub use event::{Event, EventId, NewEvent, Position};
 pub use histogram::{Distribution, Histogram};
 pub use ids::{
-    ConnectionId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId,
+    AlertId, ConnectionId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId,
 };
 pub use money::{Currency, Money};
 pub use payload::Payload;

@@ -81,6 +81,10 @@ permissions! {
     SchemasWrite = "schemas:write", Some(Scope::AdminWrite), [Owner Admin Developer Operator];
     /// Read, export and verify the audit trail.
     AuditRead = "audit:read", Some(Scope::AdminRead), [Owner Admin Operator];
+    /// See alerts.
+    AlertsRead = "alerts:read", Some(Scope::AdminRead), [Owner Admin Developer Billing Viewer Operator];
+    /// Acknowledge alerts.
+    AlertsWrite = "alerts:write", Some(Scope::AdminWrite), [Owner Admin Developer Operator];
     /// See usage, plan, invoices.
     BillingRead = "billing:read", Some(Scope::BillingRead), [Owner Admin Billing Viewer Operator];
     /// Choose a plan, set a spend cap, pay.
@@ -96,6 +100,7 @@ const WHILE_SUSPENDED: &[Permission] = &[
     Permission::ConnectionsRead,
     Permission::SchemasRead,
     Permission::AuditRead,
+    Permission::AlertsRead,
     Permission::BillingRead,
     Permission::BillingWrite,
 ];

@@ -1,6 +1,7 @@
 //! The engine: what the gateway talks to. Holds the parts together and starts the background work.
 
 use crate::access::{Access, KeySetTimes};
+use crate::alerts::{self, Alerts};
 use crate::billing::meter::Metering;
 use crate::billing::stripe::{self, StripeBilling};
 use crate::billing::{Allowances, MeterSettings, MeterState};
@@ -93,6 +94,8 @@ pub struct Settings {
     pub shown_tenants: usize,
     /// What records traces, where they are recorded.
     pub traces: Traces,
+    /// When something is wrong, and who is told.
+    pub alerts: alerts::Settings,
 }
 
 /// What `weir.toml` says when it says nothing.
@@ -118,6 +121,7 @@ impl Default for Settings {
             people: people::Settings::default(),
             shown_tenants: 20,
             traces: Traces::default(),
+            alerts: alerts::Settings::default(),
         }
     }
 }
@@ -143,6 +147,7 @@ pub struct Engine {
     pub(crate) log_figures: Arc<LogFigures>,
     pub(crate) tenants: Tenants,
     pub(crate) stripe: Option<Arc<StripeBilling>>,
+    pub(crate) alerts: Alerts,
     /// Seals the answers that are kept under idempotency keys.
     pub(crate) answers: Sealer,
     tasks: TaskTracker,
@@ -209,6 +214,7 @@ impl Engine {
             figures: Figures::default(),
             log_figures,
             tenants: Tenants::new(settings.shown_tenants),
+            alerts: Alerts::new(settings.alerts.clone())?,
             people: People::new(settings.people.clone(), &root, settings.jwt_leeway).await?,
             cursors,
             replays: Permits::new(settings.concurrent_replays),
@@ -245,6 +251,9 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine).keep_allowances());
         engine.spawn_vital(Arc::clone(&engine.system).keep_telling());
         engine.spawn(Arc::clone(&engine).keep_house());
+        engine.spawn(Arc::clone(&engine).keep_watch());
+        engine.spawn(Arc::clone(&engine).keep_telling());
+        engine.spawn(Arc::clone(&engine).keep_informing());
         if let Some(stripe) = &engine.stripe {
             engine.spawn_vital(Arc::clone(stripe).run());
         }
@@ -372,6 +381,11 @@ impl Engine {
     /// Counts one request to an HTTP interface; of what belongs to no project there is none to name.
     pub fn count_request(&self, tenant: TenantId, project: Option<ProjectId>) {
         self.metering.request(tenant, project);
+    }
+
+    /// Counts an answered request, and whether the failure was ours.
+    pub fn count_answer(&self, failed: bool) {
+        self.alerts.signals.request(failed);
     }
 
     /// Live sessions and followed projects now.

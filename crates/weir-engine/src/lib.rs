@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod alerts;
 pub mod billing;
 mod control;
 mod encode;
@@ -14,6 +15,7 @@ mod error;
 pub mod figures;
 pub mod limits;
 mod outage;
+mod overview;
 pub mod people;
 mod projects;
 mod publish;
@@ -30,6 +32,7 @@ pub use access::{Caller, Claims, Credentials, Grant, Principal, Reach, Ticket, W
 pub use encode::{Fields, event_json};
 pub use engine::{Engine, EngineHealth, Parts, Settings};
 pub use error::Error;
+pub use overview::{NodeSeen, Overview, TenantLoad};
 pub use publish::Published;
 pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
@@ -38,6 +41,7 @@ pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscr
 pub use trace::{Origin, Tracer, Traces};
 
 // What administration answers with; the gateway does not name the store.
+pub use weir_store::alerts::{Alert, AlertFilter, AlertState, AlertStates};
 pub use weir_store::audit;
 pub use weir_store::members::{Invitation, Member};
 pub use weir_store::people::Membership;

@@ -114,10 +114,12 @@ impl Engine {
             }
         });
         let (cursors, project) = (self.cursors.clone(), caller.place.project);
+        let signals = Arc::clone(&self.alerts.signals);
         let published = async move {
             let begun =
                 begins.await.map_err(|_| Error::new(Code::Draining, "This node is shutting down."))?;
             let (outcomes, refusal) = begun.await?;
+            signals.published(outcomes.len());
             let mut outcomes = outcomes.into_iter();
             let answer = |named: (EventId, Topic)| match outcomes.next() {
                 Some(Outcome::Appended(appended)) => Ok(Published {

@@ -54,6 +54,11 @@ impl Sessions {
         self.by_tenant.get(&tenant).map_or_else(Vec::new, |sessions| sessions.values().cloned().collect())
     }
 
+    /// How many a tenant has.
+    pub(crate) fn count(&self, tenant: TenantId) -> usize {
+        self.by_tenant.get(&tenant).map_or(0, |sessions| sessions.len())
+    }
+
     /// Asks the sessions whose tokens expired before `now` for new ones, and closes those that ended without.
     pub(crate) fn close_expired(&self, now: Timestamp) {
         let due: Vec<_> = {

@@ -67,6 +67,7 @@ pub(crate) async fn around(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let route = route.as_deref().unwrap_or("unmatched");
+    gateway.engine.count_answer(response.status().is_server_error());
     gateway.metrics.request(route, &method, response.status().as_u16(), begun.elapsed());
     response
 }

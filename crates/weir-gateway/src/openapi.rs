@@ -1,6 +1,6 @@
 //! The OpenAPI document, generated from the handlers.
 
-use crate::rest::admin::{audit, connections, keys, members, projects, signing_keys, tenants};
+use crate::rest::admin::{alerts, audit, connections, keys, members, projects, signing_keys, tenants};
 use crate::rest::billing::{invoices, payments, plan, usage};
 use crate::rest::{auth, events, oidc, replay, schemas, tickets, topics};
 use serde_json::json;
@@ -21,7 +21,7 @@ use weir_core::Code;
         projects::list, projects::create, projects::read, projects::change, projects::remove,
         members::list, members::invite, members::change, members::remove, members::invitations, members::withdraw,
         auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept, oidc::start, oidc::callback,
-        audit::list, audit::verify, audit::export,
+        audit::list, audit::verify, audit::export, alerts::list, alerts::acknowledge,
         usage::report, usage::explain,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
         signing_keys::list, signing_keys::create, signing_keys::revoke,

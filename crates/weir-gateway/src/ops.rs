@@ -32,6 +32,11 @@ pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
     (status, Json(body)).into_response()
 }
 
+/// One look at this node and what it knows of the others, for `weir top`.
+pub(crate) async fn overview(State(gateway): State<Arc<Gateway>>) -> Response {
+    Json(gateway.engine.overview().await).into_response()
+}
+
 /// What Prometheus scrapes, in the format that it likes best.
 pub(crate) async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
     let format = Format::wanted(&headers);

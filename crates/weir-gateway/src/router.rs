@@ -54,6 +54,7 @@ pub fn ops_router(gateway: Arc<Gateway>) -> Router {
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
+        .route("/overview", get(ops::overview))
         .with_state(gateway)
 }
 

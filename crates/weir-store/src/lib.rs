@@ -6,6 +6,7 @@
 //! `sql/`, written once for both databases.
 
 mod access;
+pub mod alerts;
 pub mod allowances;
 pub mod audit;
 mod billing;
@@ -40,6 +41,7 @@ mod tickets;
 mod usage;
 
 pub use access::{AccessChange, AccessChangeKind, By, Changed};
+pub use alerts::Alerts;
 pub use allowances::Allowances;
 pub use audit::Audit;
 pub use billing::{Account, Billing, Standing, Terms};

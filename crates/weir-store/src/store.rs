@@ -2,9 +2,9 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys, Ledger,
-    Load, Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas, Shares,
-    SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
+    AccessChange, Alerts, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys,
+    Ledger, Load, Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas,
+    Shares, SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +108,8 @@ pub struct Store {
     pub payment_events: Arc<dyn PaymentEvents>,
     /// The server's own events on their way to the log.
     pub system_events: Arc<dyn SystemEvents>,
+    /// What is wrong.
+    pub alerts: Arc<dyn Alerts>,
     sql: Arc<Sql>,
 }
 
@@ -160,6 +162,7 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         allowances: sql.clone(),
         payment_events: sql.clone(),
         system_events: sql.clone(),
+        alerts: sql.clone(),
         sql,
     };
     if options.auto_migrate {
@@ -184,6 +187,11 @@ impl Store {
     /// `Unavailable` when the database does not answer.
     pub async fn schema_version(&self) -> Result<i64, StoreError> {
         self.sql.schema_version().await
+    }
+
+    /// The version of the database's own program, such as `15.14`.
+    pub fn server_version(&self) -> Reply<'_, String> {
+        self.sql.server_version()
     }
 
     /// How the database itself keeps tenants apart.

@@ -8,6 +8,8 @@ mod admin;
 #[cfg(test)]
 mod alert_rules;
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod allowance;
 #[cfg(test)]
 mod audit;
@@ -17,6 +19,8 @@ mod billing;
 mod bounds;
 #[cfg(test)]
 mod dashboards;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]

@@ -104,6 +104,7 @@ fn missing_id(path: &str) -> String {
         ("/signing-keys/", "sig_"),
         ("/projects/", "prj_"),
         ("/connections/", "con_"),
+        ("/alerts/", "alt_"),
         ("/tenants/", "ten_"),
     ];
     let prefix = kinds.iter().rev().find(|(part, _)| path.contains(part)).map_or("ten_", |kind| kind.1);

@@ -50,6 +50,12 @@ impl Access {
         self.admit_signed(&token, signer, key, None)
     }
 
+    /// Of which project the signing key is that a token names, if it is remembered.
+    pub(super) async fn signed_for(&self, text: &str) -> Option<Place> {
+        let id = Token::read(text, self.jwt_bytes).ok()?.signing_key().ok()??;
+        Some(self.signers.get(&id).await?.found.as_ref()?.place.clone())
+    }
+
     /// A token of an identity provider: its project is known only from itself.
     async fn by_key_set(&self, token: &Token<'_>) -> Result<Arc<Caller>, Error> {
         let known = self.key_sets(token.project()?).await?;

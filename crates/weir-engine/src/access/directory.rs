@@ -155,7 +155,7 @@ impl Access {
         self.enforced.load(Ordering::Acquire)
     }
 
-    pub(super) async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
+    pub(super) async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Caller>, Error> {
         self.require_fresh()?;
         match credentials {
             Credentials::ApiKey(text) => self.by_key(text.expose()).await,
@@ -163,7 +163,7 @@ impl Access {
                 self.by_member(text.expose(), None).await
             }
             Credentials::TokenIn(text, project) if self.people.tokens.claims(text.expose()) => {
-                self.by_member(text.expose(), Some(project)).await
+                self.by_member(text.expose(), Some(*project)).await
             }
             Credentials::Token(text) | Credentials::TokenIn(text, _) => self.by_token(text.expose()).await,
             Credentials::Ticket(text) => self.by_ticket(text.expose()).await,
@@ -204,7 +204,7 @@ impl Access {
         Ok(())
     }
 
-    async fn principal(&self, credentials: Credentials) -> Result<Arc<Principal>, Error> {
+    async fn principal(&self, credentials: &Credentials) -> Result<Arc<Principal>, Error> {
         self.require_fresh()?;
         let text = match credentials {
             Credentials::ApiKey(text) => text,
@@ -228,6 +228,22 @@ impl Access {
             suspended: key.suspended.clone(),
             rates: key.caller.rates.clone(),
         }))
+    }
+
+    /// Whose these credentials are or pretend to be, as far as it is remembered: nothing is looked up for somebody who was
+    /// refused.
+    async fn whose(&self, credentials: &Credentials) -> Option<(TenantId, ProjectId)> {
+        let place = match credentials {
+            Credentials::ApiKey(text) => {
+                let known = self.keys.get(&PresentedKey::parse(text.expose())?.id).await?;
+                known.found.as_ref()?.caller.place.clone()
+            }
+            Credentials::Token(text) | Credentials::TokenIn(text, _) => {
+                self.signed_for(text.expose()).await?
+            }
+            Credentials::Ticket(_) => return None,
+        };
+        Some((place.tenant, place.project))
     }
 
     /// How a key's secret is kept.
@@ -415,8 +431,9 @@ impl Engine {
     /// `INVALID_API_KEY`, `EXPIRED_API_KEY`, `INVALID_TOKEN`, `EXPIRED_TOKEN`, `TENANT_SUSPENDED`,
     /// `DATABASE_UNAVAILABLE`.
     pub async fn authenticate(&self, credentials: Credentials) -> Result<Arc<Caller>, Error> {
-        let outcome = self.access.authenticate(credentials).await;
+        let outcome = self.access.authenticate(&credentials).await;
         self.figures.authenticated(&outcome);
+        self.note_refusal(&credentials, outcome.as_ref().err()).await;
         outcome
     }
 
@@ -425,9 +442,21 @@ impl Engine {
     /// # Errors
     /// As [`Engine::authenticate`], `TENANT_SUSPENDED` excepted; `INSUFFICIENT_SCOPE` for credentials that never administer.
     pub async fn principal(&self, credentials: Credentials) -> Result<Arc<Principal>, Error> {
-        let outcome = self.access.principal(credentials).await;
+        let outcome = self.access.principal(&credentials).await;
         self.figures.authenticated(&outcome);
+        self.note_refusal(&credentials, outcome.as_ref().err()).await;
         outcome
+    }
+
+    /// Counts refused credentials, for alerts. Tokens that have expired are everyday life, and do not count.
+    async fn note_refusal(&self, credentials: &Credentials, refusal: Option<&Error>) {
+        let counts = |error: &&Error| {
+            matches!(error.code, Code::InvalidApiKey | Code::ExpiredApiKey | Code::InvalidToken)
+        };
+        if refusal.filter(counts).is_some() {
+            let place = self.access.whose(credentials).await;
+            self.alerts.signals.refused(place);
+        }
     }
 
     /// Makes a ticket that stands for the caller's credentials.

@@ -225,7 +225,7 @@ mod tests {
         let access = Access::load(store.clone(), &root, Arc::new(SystemClock), outbound, &settings)
             .await
             .expect("loads");
-        let caller = access.authenticate(credentials.clone()).await.expect("is known");
+        let caller = access.authenticate(&credentials).await.expect("is known");
         assert!(matches!(caller.grant, Grant::Scopes(_)));
 
         let by = || By::new("test", now);
@@ -235,7 +235,7 @@ mod tests {
         let mut duties = Duties::default();
         access.look(&mut duties).await.expect("looks");
         assert!(duties.everything && duties.changes.is_empty());
-        let refused = access.authenticate(credentials).await.expect_err("it was revoked");
+        let refused = access.authenticate(&credentials).await.expect_err("it was revoked");
         assert_eq!(refused.code, Code::InvalidApiKey);
 
         // From the new head on it follows the list again.

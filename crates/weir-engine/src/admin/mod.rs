@@ -1,6 +1,7 @@
 //! Administration: tenants, projects, keys of servers and of tokens. Every call takes a [`May`], which exists only for somebody who holds
 //! the permission: a signature says who may call it, on every protocol.
 
+mod alerts;
 mod audit;
 mod connections;
 mod enforced;

@@ -34,6 +34,7 @@ macro_rules! permits {
 permits! {
     TenantRead, TenantWrite, TenantDelete, TenantsManage, ProjectsRead, ProjectsWrite, KeysRead, KeysWrite, MembersRead, MembersWrite,
     OwnersWrite, ConnectionsRead, ConnectionsWrite, SchemasRead, SchemasWrite, AuditRead, BillingRead, BillingWrite,
+    AlertsRead, AlertsWrite,
 }
 
 /// Proof that somebody holds the permission `P`, in one request.

@@ -59,7 +59,12 @@ impl Engine {
         let email: Email = email.parse().map_err(|_| wrong())?;
         self.people.attempts.on(&email)?;
         let user = self.store.people.by_email(email).await?;
-        let user = self.prove(user, password).await?;
+        let user = self.prove(user, password).await;
+        let user = user.inspect_err(|error| {
+            if error.code == Code::Unauthenticated {
+                self.alerts.signals.refused(None);
+            }
+        })?;
         self.begin_session(user, tenant).await
     }
 

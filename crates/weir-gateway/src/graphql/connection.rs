@@ -35,6 +35,7 @@ pub(super) struct PageInfo {
 #[graphql(concrete(name = "MemberEdge", params(super::members::Member)))]
 #[graphql(concrete(name = "AuditEntryEdge", params(super::audit::AuditEntry)))]
 #[graphql(concrete(name = "LiveConnectionEdge", params(super::live::LiveConnection)))]
+#[graphql(concrete(name = "AlertEdge", params(super::alerts::Alert)))]
 pub(super) struct Edge<T: OutputType> {
     /// Reads on after this entry, as `after`.
     pub cursor: String,
@@ -51,6 +52,7 @@ pub(super) struct Edge<T: OutputType> {
 #[graphql(concrete(name = "TopicSchemaConnection", params(super::schemas::TopicSchema)))]
 #[graphql(concrete(name = "MemberConnection", params(super::members::Member)))]
 #[graphql(concrete(name = "AuditEntryConnection", params(super::audit::AuditEntry)))]
+#[graphql(concrete(name = "AlertConnection", params(super::alerts::Alert)))]
 pub(super) struct Connection<T: OutputType>
 where
     Edge<T>: OutputType,

@@ -5,6 +5,7 @@
 //! delivered by the hub: `subscription.rs` → `plan.rs` → `shape.rs` → `ws/socket.rs` or `stream.rs`.
 
 mod accept;
+mod alerts;
 mod answer;
 mod audit;
 mod billing;
@@ -57,6 +58,7 @@ pub(crate) struct QueryRoot(
     members::MemberQuery,
     audit::AuditQuery,
     billing::BillingQuery,
+    alerts::AlertQuery,
 );
 
 /// What can be changed. The fields of one operation are worked on one after the other, in their order.
@@ -71,6 +73,7 @@ pub(crate) struct MutationRoot(
     live::LiveMutation,
     members::MemberMutation,
     billing::BillingMutation,
+    alerts::AlertMutation,
 );
 
 /// The schema and its executor.

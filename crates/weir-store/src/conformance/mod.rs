@@ -1,6 +1,7 @@
 //! What both backends must do. Each case gets an empty database of its own; `place.open()` again is another node.
 
 mod access;
+mod alerts;
 mod allowances;
 mod audit;
 mod billing;
@@ -144,6 +145,13 @@ macro_rules! on {
             audit::a_failed_change_leaves_nothing,
             audit::chains_hold_under_concurrency,
             audit::tampering_is_found,
+            alerts::one_row_is_open_whoever_sees_it,
+            alerts::what_nobody_sees_any_more_is_over,
+            alerts::lists_are_the_tenants_own_and_filtered,
+            alerts::acknowledging_is_noted_once,
+            alerts::each_is_told_raised_then_resolved,
+            alerts::nodes_take_turns_and_say_what_they_run,
+            alerts::tenants_in_arrears_and_near_their_limit_are_found,
             idempotency::copies_get_the_first_answer,
             idempotency::one_of_twenty_copies_is_carried_out,
             idempotency::a_key_stands_for_one_request_of_one_actor,

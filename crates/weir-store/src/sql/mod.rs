@@ -7,6 +7,7 @@
 //! their ids), the list of access changes.
 
 mod access;
+mod alerts;
 mod allowances;
 mod audit;
 mod billing;
@@ -121,6 +122,17 @@ impl Sql {
     /// Proves that the database answers.
     pub fn ping(&self) -> Reply<'_, ()> {
         self.call(async { self.database.fetch_all(Scope::Operator, "SELECT 1", args![]).await.map(drop) })
+    }
+
+    /// The version of the database's own program.
+    pub fn server_version(&self) -> Reply<'_, String> {
+        const POSTGRES: &str = "SELECT current_setting('server_version') AS version";
+        const SQLITE: &str = "SELECT sqlite_version() AS version";
+        self.call(async {
+            let ask = if matches!(self.database, Database::Postgres { .. }) { POSTGRES } else { SQLITE };
+            let row = self.database.fetch_optional(Scope::Operator, ask, args![]).await?;
+            row.ok_or(StoreError::NotFound("version"))?.get("version")
+        })
     }
 
     /// The installation's root secret, made at the first call. Whoever comes second, here or on another

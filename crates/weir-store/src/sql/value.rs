@@ -11,8 +11,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
 use weir_core::{
-    Currency, InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role, Scopes,
-    SigningKeyId, SystemTopic, TenantId, Timestamp, UserId,
+    AlertId, Currency, InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role,
+    Scopes, Severity, SigningKeyId, SystemTopic, TenantId, Timestamp, UserId,
 };
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
@@ -116,6 +116,8 @@ mapped! {
     InquiryId as Uuid: InquiryId::uuid, |uuid| Some(InquiryId::from_uuid(uuid));
     UserId as Uuid: UserId::uuid, |uuid| Some(UserId::from_uuid(uuid));
     InvitationId as Uuid: InvitationId::uuid, |uuid| Some(InvitationId::from_uuid(uuid));
+    AlertId as Uuid: AlertId::uuid, |uuid| Some(AlertId::from_uuid(uuid));
+    Severity as i64: Severity::rank, Severity::of_rank;
     NodeId as Uuid: NodeId::uuid, |uuid| Some(NodeId::from_uuid(uuid));
     Pattern as String: |pattern| pattern.as_str().into(), |text| text.parse().ok();
     Email as String: |email| email.as_str().into(), |text| text.parse().ok();

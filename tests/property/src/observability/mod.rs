@@ -1,4 +1,5 @@
 //! Properties of monitoring and observability.
 
+mod alerts;
 mod metrics;
 mod traces;

@@ -22,7 +22,7 @@ use pace::Pace;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, OnceCell};
 use tokio::time::Instant;
@@ -81,6 +81,8 @@ pub struct Counts {
     pub waiting: AtomicU64,
     /// Seconds since the hour of the oldest of them ended.
     pub oldest_age: AtomicU64,
+    /// Whether Stripe does not work, so that it is called only now and then.
+    pub breaker_open: AtomicBool,
 }
 
 impl Counts {
@@ -121,6 +123,11 @@ impl StripeBilling {
             wake: Notify::new(),
             counts: Counts::default(),
         })
+    }
+
+    /// How many suspensions are too many.
+    pub(crate) const fn brake(&self) -> Brake {
+        self.settings.brake
     }
 
     /// The meter behind the price.

@@ -50,6 +50,11 @@ impl Pace {
         }
     }
 
+    /// Whether the breaker is open.
+    pub const fn is_open(&self) -> bool {
+        self.closed_until.is_some()
+    }
+
     /// Calls for each of `items`, at the pace, and returns what came of each. When the breaker opens the rest is not
     /// called, and comes back with `None`.
     pub async fn each<T, R, F>(&mut self, items: Vec<T>, call: impl Fn(T) -> F) -> Vec<Option<(R, Verdict)>>

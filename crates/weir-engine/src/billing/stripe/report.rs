@@ -64,6 +64,7 @@ impl StripeBilling {
         let mut pace = self.pace.lock().await;
         let mut arrived = 0;
         loop {
+            self.counts.breaker_open.store(pace.is_open(), std::sync::atomic::Ordering::Relaxed);
             let (now, due) = self.store.outbox.due_reports(pace.allows(ROUND)).await?;
             if due.is_empty() {
                 return Ok(arrived);

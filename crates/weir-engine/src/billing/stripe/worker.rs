@@ -58,6 +58,7 @@ impl StripeBilling {
             *written = Written::default();
             self.counts.waiting.store(0, Relaxed);
             self.counts.oldest_age.store(0, Relaxed);
+            self.counts.breaker_open.store(false, Relaxed);
             return Ok(0);
         }
         let reports = self.write(&mut written).await?;

@@ -1,5 +1,6 @@
 //! `/v1/admin/…`: who may is said by each handler's [`Admin`]; what happens is the engine's.
 
+pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod connections;
 pub(crate) mod keys;
@@ -104,6 +105,8 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/tenants/{id}/invitations", get(members::invitations))
         .route("/tenants/{id}/invitations/{invitation}", delete(members::withdraw))
         .route("/projects/{id}", get(projects::read).patch(projects::change).delete(projects::remove))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/{id}/acknowledge", post(alerts::acknowledge))
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/audit/export", get(audit::export))

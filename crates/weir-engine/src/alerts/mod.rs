@@ -1,0 +1,101 @@
+//! Alerts: what is wrong, found here, kept in the database, told to people.
+//!
+//! ```text
+//!   requests, credentials ──▶ signals ─┐
+//!   health, clocks, disk, billing ─────┼─▶ node ─────────┐
+//!                                      │                 ├─▶ reporter ──▶ database: one open row for each
+//!   database, once for all nodes ──────┴─▶ installation ─┘                condition and subject
+//!                                                                              │
+//!                            webhook, Alertmanager ◀── telling ◀───────────────┘
+//! ```
+//! Every node looks at itself; the one that has the turn also looks at what concerns the installation, ends what nobody
+//! sees any more, and tells. While the database is away nodes tell Alertmanager themselves what they see. Nothing waits
+//! for any of it.
+
+mod alertmanager;
+mod condition;
+mod found;
+mod installation;
+mod levels;
+mod node;
+mod reporter;
+mod settings;
+mod signals;
+mod standard_webhook;
+mod telling;
+mod watch;
+mod window;
+
+pub use condition::Condition;
+pub use settings::Settings;
+pub(crate) use signals::Signals;
+
+use crate::Error;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+use weir_core::Secret;
+use weir_outbound::{Outbound, Policy};
+use weir_store::alerts::Sighting;
+
+/// The alerts of one node.
+pub(crate) struct Alerts {
+    settings: Settings,
+    /// Reaches what the operator named.
+    outbound: Outbound,
+    pub(crate) signals: Arc<Signals>,
+    /// Whether this node looks after the installation.
+    has_turn: AtomicBool,
+    /// What this node sees and the database does not know, because it is away.
+    unstored: Mutex<Vec<Sighting>>,
+    /// Wakes whoever tells.
+    changed: Notify,
+    /// Tellings that failed since the start.
+    failed_tellings: AtomicU64,
+}
+
+impl Alerts {
+    /// Alerts with these settings.
+    ///
+    /// # Errors
+    /// When requests cannot be made at all, such as for want of root certificates.
+    pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
+        Ok(Self {
+            settings,
+            outbound: Outbound::new(Policy::Trusted).map_err(Error::internal)?,
+            signals: Arc::default(),
+            has_turn: AtomicBool::new(false),
+            unstored: Mutex::default(),
+            changed: Notify::new(),
+            failed_tellings: AtomicU64::new(0),
+        })
+    }
+
+    fn unstored(&self) -> Vec<Sighting> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_unstored(&self, seen: Vec<Sighting>) {
+        *self.unstored.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    fn has_turn(&self) -> bool {
+        self.has_turn.load(Ordering::Acquire)
+    }
+
+    /// Where the runbook of a condition is.
+    pub(crate) fn runbook(&self, condition: &str) -> String {
+        format!("{}#{condition}", self.settings.runbooks)
+    }
+
+    /// Notes that somebody could not be told.
+    fn failed_telling(&self) {
+        self.failed_tellings.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether messages can be signed with this: `whsec_` and at least 16 bytes in base64.
+#[must_use]
+pub fn is_webhook_secret(secret: &Secret) -> bool {
+    standard_webhook::key(secret.expose()).is_some()
+}
