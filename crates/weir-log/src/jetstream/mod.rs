@@ -29,9 +29,11 @@ mod read;
 #[cfg(any(test, feature = "testing"))]
 pub mod server;
 mod stream;
+mod survey;
 mod walk;
 
 pub use options::{Credentials, Options, ServerSync};
+pub use survey::{Kept, Survey, survey};
 
 use crate::{
     Appended, Durability, EventLog, Feed, FeedItem, Health, Inspection, LinkLoad, Load, LogError, Milestone,
