@@ -5,6 +5,7 @@ mod client;
 mod command;
 mod config;
 mod telemetry;
+mod top;
 mod wiring;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -53,6 +54,8 @@ enum Command {
     Replay(client::replay::Args),
     /// Check configuration, database and event log, and say what to do.
     Doctor(command::doctor::Args),
+    /// Watch nodes live: connections, rates, times, tenants, alerts.
+    Top(top::Args),
     /// Measure a server.
     Bench(bench::Args),
     /// Print the OpenAPI document.
@@ -99,6 +102,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Subscribe(args) => command::block_on(client::subscribe::run(args)),
         Command::Replay(args) => command::block_on(client::replay::run(args)),
         Command::Doctor(args) => command::doctor::run(config, &args),
+        Command::Top(args) => command::block_on(top::run(args)),
         Command::Bench(args) => command::block_on(bench::run(args)),
         Command::Openapi => command::print(&weir_gateway::openapi::json()),
         Command::Metrics => command::print(&weir_gateway::metrics_document()),

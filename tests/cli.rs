@@ -33,6 +33,7 @@ fn help_names_every_command() {
         "replay",
         "openapi",
         "doctor",
+        "top",
         "bench",
     ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "no {command} in:\n{help}");
