@@ -54,6 +54,8 @@ pub struct Config {
     pub oidc: Oidc,
     /// Requests to servers outside.
     pub outbound: Outbound,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
     /// The payment provider.
     pub stripe: Stripe,
     /// GraphQL.
@@ -86,6 +88,7 @@ impl Default for Config {
             auth: Auth::default(),
             oidc: Oidc::default(),
             outbound: Outbound::default(),
+            webhooks: Webhooks::default(),
             stripe: Stripe::default(),
             graphql: Graphql::default(),
             billing: Billing::default(),
@@ -503,6 +506,40 @@ impl Default for Outbound {
             key_set_refresh: Duration::seconds(300),
             key_set_keep: Duration::seconds(24 * 3600),
         }
+    }
+}
+
+/// `[webhooks]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhooks {
+    /// How long an endpoint may take to answer.
+    pub timeout: Duration,
+    /// How long after each failed attempt the next comes, with commas.
+    pub retries: String,
+    /// How long an endpoint may fail before it is disabled.
+    pub disable_after: Duration,
+    /// Attempts at once on this node.
+    pub concurrency: usize,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::seconds(15),
+            retries: "5s, 5m, 30m, 2h, 5h, 10h, 10h".into(),
+            disable_after: Duration::seconds(5 * 24 * 3600),
+            concurrency: 256,
+        }
+    }
+}
+
+impl Webhooks {
+    /// The times of `retries`; `None` when one of them is none.
+    #[must_use]
+    pub fn schedule(&self) -> Option<Vec<Duration>> {
+        let texts = self.retries.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(|text| text.parse().ok()).collect()
     }
 }
 

@@ -211,6 +211,18 @@ fn engine_settings(config: &Config, traces: Traces) -> weir_engine::Settings {
         shown_tenants: config.metrics.tenants,
         // Who keeps everything elsewhere has nothing on this disk that could fill it.
         alerts: config.alerts.settings((!config.is_distributed()).then(|| config.data_dir.clone())),
+        webhooks: weir_engine::webhooks::Settings {
+            timeout: config.webhooks.timeout.std(),
+            retries: config
+                .webhooks
+                .schedule()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|time| time.std())
+                .collect(),
+            disable_after: config.webhooks.disable_after.std(),
+            concurrency: config.webhooks.concurrency,
+        },
     }
 }
 

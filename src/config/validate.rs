@@ -53,6 +53,7 @@ impl Config {
         self.check_addresses(&mut check);
         self.check_storage(&mut check);
         self.check_hub(&mut check);
+        self.check_webhooks(&mut check);
         self.check_limits(&mut check);
         self.check_auth(&mut check);
         self.check_oidc(&mut check);
@@ -289,6 +290,20 @@ impl Config {
                     .into()
             });
         }
+    }
+
+    fn check_webhooks(&self, check: &mut Check) {
+        let webhooks = &self.webhooks;
+        check.duration("webhooks.timeout", webhooks.timeout, "100ms", "1m");
+        check.duration("webhooks.disable_after", webhooks.disable_after, "1s", "90d");
+        check.range("webhooks.concurrency", webhooks.concurrency, 1, 10_000);
+        let known = webhooks.schedule().is_some_and(|times| times.len() <= 20);
+        check.that(known, "webhooks.retries", || {
+            format!(
+                "`{}` is not a list of up to 20 durations with commas, as in 5s, 5m, 2h",
+                webhooks.retries
+            )
+        });
     }
 
     fn check_hub(&self, check: &mut Check) {

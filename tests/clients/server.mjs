@@ -25,10 +25,12 @@ export class Server {
   #folder = mkdtempSync(join(tmpdir(), "weir-clients-"));
   #listen = "127.0.0.1:0";
   #process;
+  #settings;
 
-  /** Starts a server and makes a tenant. */
-  static async start() {
+  /** Starts a server, with further `WEIR_…` settings, and makes a tenant. */
+  static async start(settings = {}) {
     const server = new Server();
+    server.#settings = settings;
     await server.restart();
     const made = execFileSync(
       server.#binary,
@@ -47,6 +49,7 @@ export class Server {
       WEIR_LISTEN: this.#listen,
       WEIR_OPS_LISTEN: "127.0.0.1:0",
       WEIR_READY_FILE: join(this.#folder, "ready.json"),
+      ...this.#settings,
     };
   }
 

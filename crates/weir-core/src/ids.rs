@@ -133,6 +133,14 @@ id!(
     InvitationId, "inv_", "an invitation id"
 );
 id!(
+    /// An endpoint that events are sent to.
+    WebhookId, "whk_", "a webhook id"
+);
+id!(
+    /// Something that could not be delivered or read.
+    DeadLetterId, "dlq_", "a dead letter id"
+);
+id!(
     /// One live connection, WebSocket or SSE.
     ConnectionId, "con_", "a connection id"
 );

@@ -32,7 +32,8 @@ pub use cursor::{Cursor, CursorError, CursorKey};
 pub use event::{Event, EventId, NewEvent, Position};
 pub use histogram::{Distribution, Histogram};
 pub use ids::{
-    AlertId, ConnectionId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId, TenantId, UserId,
+    AlertId, ConnectionId, DeadLetterId, InvitationId, KeyId, NodeId, ProjectId, RequestId, SigningKeyId,
+    TenantId, UserId, WebhookId,
 };
 pub use money::{Currency, Money};
 pub use payload::Payload;

@@ -79,6 +79,14 @@ permissions! {
     SchemasRead = "schemas:read", Some(Scope::AdminRead), [Owner Admin Developer Viewer Operator];
     /// Set and remove topic schemas.
     SchemasWrite = "schemas:write", Some(Scope::AdminWrite), [Owner Admin Developer Operator];
+    /// See webhooks and their attempts; never their secrets.
+    WebhooksRead = "webhooks:read", Some(Scope::AdminRead), [Owner Admin Developer Viewer Operator];
+    /// Create, change, rotate, try, replay and delete webhooks.
+    WebhooksWrite = "webhooks:write", Some(Scope::AdminWrite), [Owner Admin Developer Operator];
+    /// See dead letters and what they say.
+    DeadLettersRead = "dead-letters:read", Some(Scope::AdminRead), [Owner Admin Developer Viewer Operator];
+    /// Set dead letters on their way again, and drop them.
+    DeadLettersWrite = "dead-letters:write", Some(Scope::AdminWrite), [Owner Admin Developer Operator];
     /// Read, export and verify the audit trail.
     AuditRead = "audit:read", Some(Scope::AdminRead), [Owner Admin Operator];
     /// See alerts.
@@ -99,6 +107,8 @@ const WHILE_SUSPENDED: &[Permission] = &[
     Permission::MembersRead,
     Permission::ConnectionsRead,
     Permission::SchemasRead,
+    Permission::WebhooksRead,
+    Permission::DeadLettersRead,
     Permission::AuditRead,
     Permission::AlertsRead,
     Permission::BillingRead,

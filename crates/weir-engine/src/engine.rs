@@ -14,6 +14,7 @@ use crate::replay::Permits;
 use crate::session::{Farewell, Session};
 use crate::system::System;
 use crate::trace::Traces;
+use crate::webhooks::{self, Webhooks};
 use crate::{Caller, Error, pump, sessions::Sessions};
 use serde::Serialize;
 use serde_json::json;
@@ -96,6 +97,8 @@ pub struct Settings {
     pub traces: Traces,
     /// When something is wrong, and who is told.
     pub alerts: alerts::Settings,
+    /// Sending events to endpoints.
+    pub webhooks: webhooks::Settings,
 }
 
 /// What `weir.toml` says when it says nothing.
@@ -122,6 +125,7 @@ impl Default for Settings {
             shown_tenants: 20,
             traces: Traces::default(),
             alerts: alerts::Settings::default(),
+            webhooks: webhooks::Settings::default(),
         }
     }
 }
@@ -159,6 +163,7 @@ pub struct Engine {
     /// Wakes the look for changes of access before its time.
     pub(crate) look_now: Notify,
     pub(crate) system: Arc<System>,
+    pub(crate) webhooks: Arc<Webhooks>,
 }
 
 /// Whether the parts work.
@@ -190,6 +195,7 @@ impl Engine {
     pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
         let Parts { store, log, hub, clock, outbound, stripe, root, settings } = parts;
         let feed = log.feed().ok_or_else(|| Error::internal("the log's feed is already taken"))?;
+        let webhooks = Webhooks::new(outbound.clone(), &root, settings.webhooks.clone())?;
         let access = Access::load(store.clone(), &root, Arc::clone(&clock), outbound, &settings).await?;
         let (cursors, node) = (CursorKey::new(&root), NodeId::new());
         let answers = Sealer::of_answers(&root)?;
@@ -229,6 +235,7 @@ impl Engine {
             started_at: clock.now(),
             look_now: Notify::new(),
             system: System::new(store.clone(), unobserved, Arc::clone(&clock), node),
+            webhooks,
             stripe: stripe.map(|stripe| StripeBilling::new(store.clone(), node, stripe)),
             access,
             log,
@@ -250,6 +257,7 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine).refill_allowances(asked));
         engine.spawn_vital(Arc::clone(&engine).keep_allowances());
         engine.spawn_vital(Arc::clone(&engine.system).keep_telling());
+        engine.spawn_vital(Arc::clone(&engine).keep_delivering());
         engine.spawn(Arc::clone(&engine).keep_house());
         engine.spawn(Arc::clone(&engine).keep_watch());
         engine.spawn(Arc::clone(&engine).keep_telling());
@@ -466,6 +474,7 @@ impl Engine {
         // Before it leaves: hours do not close without what this node still has to tell.
         self.metering.finish().await;
         self.system.finish().await;
+        self.stop_delivering().await;
         self.leave().await;
         self.log.close().await;
         // Whatever was on its way is in the log now, or will never be.

@@ -27,6 +27,7 @@ mod session;
 mod sessions;
 pub mod system;
 mod trace;
+pub mod webhooks;
 
 pub use access::{Caller, Claims, Credentials, Grant, Principal, Reach, Ticket, Who};
 pub use encode::{Fields, event_json};
@@ -43,8 +44,15 @@ pub use trace::{Origin, Tracer, Traces};
 // What administration answers with; the gateway does not name the store.
 pub use weir_store::alerts::{Alert, AlertFilter, AlertState, AlertStates};
 pub use weir_store::audit;
+pub use weir_store::dead_letters::{
+    DeadLetter, DeadLetterFilter, DeadLetterTotals, DeadSource, MAX_BYTES as MAX_LETTER_BYTES, MAX_LETTERS,
+    Redriven,
+};
 pub use weir_store::members::{Invitation, Member};
 pub use weir_store::people::Membership;
+pub use weir_store::webhooks::{
+    AttemptOutcome, DeathReason, DisabledFor, Webhook, WebhookAttempt, WebhookTerms,
+};
 pub use weir_store::{
     After, ApiKey, Metric, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial, Tenant,
     TenantStatus, TopicSchema, TopicTemplates, UsageWindow, User,

@@ -22,6 +22,7 @@ pub(crate) async fn run(engine: Arc<Engine>, mut feed: Feed) {
                 let spans = engine.traces().fan_out(engine.node, &events);
                 engine.projects.deliver(project, events);
                 drop(spans);
+                engine.webhooks.wake(project);
             }
             FeedItem::Broken { project, reason } => {
                 tracing::warn!(%project, reason, "the live feed of project {project} broke: {reason}");

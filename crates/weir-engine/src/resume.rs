@@ -97,7 +97,7 @@ fn at(found: Inspection, sequence: u64, gap: Option<Gap>) -> Resolved {
     Resolved { after: Position { epoch: found.bounds.head.epoch, sequence, check: 0 }, gap }
 }
 
-fn after_cursor(cursor: Position, found: Inspection) -> Resolved {
+pub(crate) fn after_cursor(cursor: Position, found: Inspection) -> Resolved {
     let (floor, head) = (found.bounds.floor, found.bounds.head);
     if cursor.epoch != head.epoch {
         // Nothing is known of the old log; everything in the new one is new to the reader.

@@ -1,6 +1,8 @@
 //! The OpenAPI document, generated from the handlers.
 
-use crate::rest::admin::{alerts, audit, connections, keys, members, projects, signing_keys, tenants};
+use crate::rest::admin::{
+    alerts, audit, connections, dead_letters, keys, members, projects, signing_keys, tenants, webhooks,
+};
 use crate::rest::billing::{invoices, payments, plan, usage};
 use crate::rest::{auth, events, oidc, replay, schemas, tickets, topics};
 use serde_json::json;
@@ -25,6 +27,9 @@ use weir_core::Code;
         usage::report, usage::explain,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
         signing_keys::list, signing_keys::create, signing_keys::revoke,
+        webhooks::list, webhooks::create, webhooks::read, webhooks::change, webhooks::remove, webhooks::rotate, webhooks::test,
+        webhooks::enable, webhooks::disable, webhooks::replay, webhooks::attempts,
+        dead_letters::list, dead_letters::read, dead_letters::redrive, dead_letters::redrive_all, dead_letters::remove,
         plan::read, plan::set_spend_cap, plan::list, plan::add,
         invoices::list, payments::checkout, payments::portal, payments::webhook,
         schemas::list, schemas::read, schemas::versions, schemas::set, schemas::remove),
@@ -32,6 +37,7 @@ use weir_core::Code;
         (name = "auth", description = "People sign in"),
         (name = "billing", description = "What was used, what it costs, and who pays"),
         (name = "schemas", description = "What payloads must look like"),
+        (name = "webhooks", description = "Events sent to endpoints, and what could not be"),
         (name = "admin", description = "Tenants, members, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Schemes)

@@ -23,4 +23,4 @@ pub use log::{
     TopicHead,
 };
 pub use traced::{System, Traced};
-pub use walk::{Milestone, Run, Walked};
+pub use walk::{Milestone, Poison, Run, Walked};

@@ -9,6 +9,7 @@
 //! One walk answers what stands after a milestone, as runs: rows of events of one project whose hours are equal.
 //! Walking on from `through` again and again meets every event exactly once, whatever happens between.
 
+use bytes::Bytes;
 use std::collections::HashMap;
 use weir_core::{ProjectId, TenantId, Timestamp};
 
@@ -38,6 +39,21 @@ pub struct Run {
     pub events: u64,
 }
 
+/// Something that stands in the log and is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// Whose, by where it stands.
+    pub tenant: TenantId,
+    /// Of which project, by where it stands.
+    pub project: ProjectId,
+    /// The topic under which it stands.
+    pub topic: String,
+    /// Its place.
+    pub sequence: u64,
+    /// What it says.
+    pub body: Bytes,
+}
+
 /// What a walk found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walked {
@@ -50,12 +66,14 @@ pub struct Walked {
     pub head: u64,
     /// Events in between that are not in the log any more: what they were and whose cannot be said.
     pub lost: u64,
+    /// What stands in between and is no event: nobody is shown it, and only a walk tells of it.
+    pub poison: Vec<Poison>,
 }
 
 impl Walked {
     /// Only where the order stands.
     pub(crate) const fn ends(epoch: u64, number: u64, head: u64) -> Self {
-        Self { runs: Vec::new(), through: Milestone { epoch, number }, head, lost: 0 }
+        Self { runs: Vec::new(), through: Milestone { epoch, number }, head, lost: 0, poison: Vec::new() }
     }
 
     /// Whether everything that was acknowledged before the walk began has been walked over.

@@ -39,6 +39,7 @@ pub struct Request {
     body: Bytes,
     timeout: Duration,
     answer_bytes: usize,
+    ignore_body: bool,
 }
 
 impl Request {
@@ -56,7 +57,15 @@ impl Request {
 
     fn new(method: Method, url: impl Into<String>, body: Bytes) -> Self {
         let url = url.into();
-        Self { method, url, headers: Vec::new(), body, timeout: TIMEOUT, answer_bytes: ANSWER_BYTES }
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            body,
+            timeout: TIMEOUT,
+            answer_bytes: ANSWER_BYTES,
+            ignore_body: false,
+        }
     }
 
     /// Adds a header. Values are never shown in errors.
@@ -70,6 +79,13 @@ impl Request {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Takes no interest in the answer's body, however large it is or slow it comes: the response has none.
+    #[must_use]
+    pub const fn ignore_body(mut self) -> Self {
+        self.ignore_body = true;
         self
     }
 
@@ -145,6 +161,14 @@ impl Outbound {
         let status = answer.status();
         if status.is_redirection() {
             return Err(Error::Redirect(status.as_u16()));
+        }
+        if request.ignore_body && answer.content_length() != Some(0) {
+            // Not read, so the connection ends with it.
+            return Ok(Response {
+                status,
+                headers: std::mem::take(answer.headers_mut()),
+                body: Bytes::new(),
+            });
         }
         let limit = request.answer_bytes;
         if answer.content_length().is_some_and(|length| length > limit as u64) {

@@ -12,6 +12,7 @@ mod guard;
 pub mod stripe;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 pub use address::{Network, Networks};
 pub use client::{Outbound, Policy, Request, Response};

@@ -12,6 +12,7 @@ pub mod audit;
 mod billing;
 #[cfg(test)]
 mod conformance;
+pub mod dead_letters;
 mod directory;
 mod error;
 mod idempotency;
@@ -39,12 +40,14 @@ pub mod system;
 mod tenants;
 mod tickets;
 mod usage;
+pub mod webhooks;
 
 pub use access::{AccessChange, AccessChangeKind, By, Changed};
 pub use alerts::Alerts;
 pub use allowances::Allowances;
 pub use audit::Audit;
 pub use billing::{Account, Billing, Standing, Terms};
+pub use dead_letters::DeadLetters;
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
 pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
@@ -76,6 +79,7 @@ pub use usage::{
     Accepted, Batch, Counted, Explain, MAX_QUANTITY, MAX_USAGE_DAYS, Metric, Usage, UsagePlace, UsageRange,
     UsageShare, UsageWindow, hour_of,
 };
+pub use webhooks::{Deliveries, Webhooks};
 
 /// What a call of the store returns.
 pub type Reply<'a, T> = futures::future::BoxFuture<'a, Result<T, StoreError>>;

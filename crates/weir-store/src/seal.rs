@@ -7,7 +7,7 @@ use crate::{Claim, StoreError};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use std::fmt::Display;
 use uuid::Uuid;
-use weir_core::{RootSecret, SigningKeyId};
+use weir_core::{RootSecret, SigningKeyId, WebhookId};
 
 const VERSION: u8 = 1;
 const NONCE: usize = 12;
@@ -19,6 +19,12 @@ pub trait Anchor: Display + Copy {
 }
 
 impl Anchor for SigningKeyId {
+    fn uuid(self) -> Uuid {
+        Self::uuid(self)
+    }
+}
+
+impl Anchor for WebhookId {
     fn uuid(self) -> Uuid {
         Self::uuid(self)
     }
@@ -48,6 +54,14 @@ impl Sealer {
     /// [`StoreError::Corrupt`] if the cryptographic library refuses its own key size.
     pub fn of_answers(root: &RootSecret) -> Result<Self, StoreError> {
         Self::of(root, "idempotent-answer")
+    }
+
+    /// The sealer of the secrets that sign webhooks.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the cryptographic library refuses its own key size.
+    pub fn of_webhooks(root: &RootSecret) -> Result<Self, StoreError> {
+        Self::of(root, "webhook-secret")
     }
 
     fn of(root: &RootSecret, purpose: &str) -> Result<Self, StoreError> {

@@ -2,9 +2,10 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Alerts, Allowances, Audit, Billing, Directory, Enforced, Idempotency, Inquiries, Keys,
-    Ledger, Load, Members, Nodes, Notice, Notices, Outbox, PaymentEvents, Payments, People, Reply, Schemas,
-    Shares, SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
+    AccessChange, Alerts, Allowances, Audit, Billing, DeadLetters, Deliveries, Directory, Enforced,
+    Idempotency, Inquiries, Keys, Ledger, Load, Members, Nodes, Notice, Notices, Outbox, PaymentEvents,
+    Payments, People, Reply, Schemas, Shares, SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
+    Webhooks,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +111,12 @@ pub struct Store {
     pub system_events: Arc<dyn SystemEvents>,
     /// What is wrong.
     pub alerts: Arc<dyn Alerts>,
+    /// Endpoints that events are sent to.
+    pub webhooks: Arc<dyn Webhooks>,
+    /// The same for the nodes that deliver.
+    pub deliveries: Arc<dyn Deliveries>,
+    /// What could not be delivered or read.
+    pub dead_letters: Arc<dyn DeadLetters>,
     sql: Arc<Sql>,
 }
 
@@ -163,6 +170,9 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         payment_events: sql.clone(),
         system_events: sql.clone(),
         alerts: sql.clone(),
+        webhooks: sql.clone(),
+        deliveries: sql.clone(),
+        dead_letters: sql.clone(),
         sql,
     };
     if options.auto_migrate {

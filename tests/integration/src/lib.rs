@@ -74,4 +74,6 @@ mod topics;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]
+mod webhooks;
+#[cfg(test)]
 mod ws;

@@ -105,6 +105,8 @@ fn missing_id(path: &str) -> String {
         ("/projects/", "prj_"),
         ("/connections/", "con_"),
         ("/alerts/", "alt_"),
+        ("/webhooks/", "whk_"),
+        ("/dead-letters/", "dlq_"),
         ("/tenants/", "ten_"),
     ];
     let prefix = kinds.iter().rev().find(|(part, _)| path.contains(part)).map_or("ten_", |kind| kind.1);

@@ -6,8 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestCaseResult;
+use reqwest::Method;
 use serde_json::{Value, json};
 use weir_core::Pattern;
+use weir_testkit::{Answer, Behaviour, Delivery, Receiver, until};
 
 /// Events, one by one or as a batch, and whether the servers are then killed.
 fn durable() -> impl Strategy<Value = (Vec<(String, Value)>, bool, bool)> {
@@ -152,4 +154,92 @@ async fn replays(world: &mut World, replay: Replay) -> TestCaseResult {
     let rest = world.app.api(&tenant.api_key).get("/v1/events", &query).await.expect(200);
     prop_assert_eq!(&rest["data"], &json!([]));
     Ok(())
+}
+
+/// Events on a few topics, which of them the endpoint refuses, and whether order matters to it.
+fn refused() -> impl Strategy<Value = (Vec<(u8, bool)>, bool)> {
+    (vec((0..3_u8, prop::bool::weighted(0.4)), 1..10), any::<bool>())
+}
+
+property!(
+    /// Feature: realtime-saas-platform, Property 32: For any failed event processing, events should be routed
+    /// to dead letter queues
+    dead_letter_routing,
+    refused(),
+    buries
+);
+
+/// What an endpoint refuses is a dead letter with all that it was; what it takes is none; and what it takes later, in the
+/// order of its topics, is gone from there.
+async fn buries(world: &mut World, (events, ordered): (Vec<(u8, bool)>, bool)) -> TestCaseResult {
+    let (tenant, case) = world.fresh();
+    let (api, other) = (world.app.api(&tenant.api_key), world.app.api_at(1, &tenant.api_key));
+    let receiver = Receiver::start().await;
+    receiver.always(Behaviour::AsTold);
+    let wish = json!({ "url": receiver.url(), "topics": [format!("{case}.>")], "ordered": ordered });
+    let hook = api.post("/v1/admin/webhooks", &wish).await.expect(201);
+    let id = hook["id"].as_str().unwrap_or_default();
+    let mut published = Vec::new();
+    for (n, (topic, fail)) in events.iter().enumerate() {
+        let payload = json!({ "n": n, "fail": fail });
+        published.push(other.publish(&format!("{case}.{topic}"), &payload).await);
+    }
+    let failing: Vec<&Value> =
+        published.iter().zip(&events).filter(|(_, (_, fail))| *fail).map(|(answer, _)| answer).collect();
+    let good = events.len() - failing.len();
+    receiver.took("the good ones", |taken| numbers(taken).len() == good).await;
+    let query = [("webhook_id", id), ("limit", "100")];
+    let letters = until("the others to be dead letters", async || {
+        let page = other.get("/v1/admin/dead-letters", &query).await.expect(200);
+        let letters = page["data"].as_array()?.clone();
+        (letters.len() >= failing.len()).then_some(letters)
+    })
+    .await;
+    prop_assert_eq!(letters.len(), failing.len());
+    for letter in &letters {
+        let of = failing.iter().find(|answer| answer["id"] == letter["event_id"]);
+        prop_assert!(of.is_some(), "{} was not to fail", letter);
+        for field in ["topic", "sequence", "cursor"] {
+            prop_assert_eq!(Some(&letter[field]), of.map(|of| &of[field]));
+        }
+        prop_assert_eq!((&letter["attempts"], &letter["reason"]), (&json!(3), &json!("exhausted")));
+        let path = format!("/v1/admin/dead-letters/{}", letter["id"].as_str().unwrap_or_default());
+        let whole = api.get(&path, &[]).await.expect(200);
+        prop_assert_eq!(&whole["event"]["payload"]["fail"], &json!(true));
+    }
+    receiver.always(Behaviour::Status(200));
+    let before = receiver.came().len();
+    let redrive = json!({ "webhook_id": id });
+    let (one, two) = tokio::join!(
+        api.post("/v1/admin/dead-letters/redrive", &redrive),
+        other.post("/v1/admin/dead-letters/redrive", &redrive)
+    );
+    let count = |answer: Answer| answer.expect(200)["redriven"].as_u64().unwrap_or_default();
+    prop_assert_eq!(count(one) + count(two), failing.len() as u64, "each once");
+    until("no dead letters to be left", async || {
+        let page = api.get("/v1/admin/dead-letters", &query).await.expect(200);
+        (page["data"] == json!([])).then_some(())
+    })
+    .await;
+    let again = receiver.came().split_off(before);
+    prop_assert_eq!(again.len(), failing.len(), "one effect");
+    for topic in 0..3 {
+        let name = json!(format!("{case}.{topic}"));
+        let of_topic: Vec<_> = again.iter().filter(|one| one.body["topic"] == name).cloned().collect();
+        prop_assert!(numbers(&of_topic).is_sorted(), "{:?}", numbers(&of_topic));
+    }
+    Answer::of(api.request(Method::DELETE, &format!("/v1/admin/webhooks/{id}"))).await.expect(200);
+    Ok(())
+}
+
+/// The numbers of the events, without repetitions.
+fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for one in deliveries {
+        let number = one.body["payload"]["n"].as_u64().unwrap_or_default();
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers
 }

@@ -4,6 +4,7 @@
 mod alerts;
 mod audit;
 mod connections;
+mod dead_letters;
 mod enforced;
 mod keys;
 mod members;
@@ -14,6 +15,7 @@ mod projects;
 mod signing;
 mod tenants;
 mod usage;
+mod webhooks;
 
 pub use connections::{Connection, Connections};
 pub use enforced::Enforced;
@@ -24,3 +26,4 @@ pub use permit::{May, Permit, permits};
 pub use projects::ProjectChange;
 pub use signing::SigningWish;
 pub use tenants::{TenantChange, TenantWish};
+pub use webhooks::{Pinged, WebhookChange, WebhookWish};

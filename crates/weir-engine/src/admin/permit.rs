@@ -35,6 +35,7 @@ permits! {
     TenantRead, TenantWrite, TenantDelete, TenantsManage, ProjectsRead, ProjectsWrite, KeysRead, KeysWrite, MembersRead, MembersWrite,
     OwnersWrite, ConnectionsRead, ConnectionsWrite, SchemasRead, SchemasWrite, AuditRead, BillingRead, BillingWrite,
     AlertsRead, AlertsWrite,
+    WebhooksRead, WebhooksWrite, DeadLettersRead, DeadLettersWrite,
 }
 
 /// Proof that somebody holds the permission `P`, in one request.

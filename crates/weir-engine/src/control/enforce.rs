@@ -78,6 +78,8 @@ impl Engine {
             }
             self.enforce_on(tenant, |who| cause(&changes, who), done).await?;
         }
+        // Whoever is not served any more is not sent anything.
+        self.webhooks.look();
         Ok(())
     }
 

@@ -34,6 +34,8 @@ pub(super) struct PageInfo {
 #[graphql(concrete(name = "TopicSchemaEdge", params(super::schemas::TopicSchema)))]
 #[graphql(concrete(name = "MemberEdge", params(super::members::Member)))]
 #[graphql(concrete(name = "AuditEntryEdge", params(super::audit::AuditEntry)))]
+#[graphql(concrete(name = "WebhookEdge", params(super::webhooks::Webhook)))]
+#[graphql(concrete(name = "DeadLetterEdge", params(super::webhooks::DeadLetter)))]
 #[graphql(concrete(name = "LiveConnectionEdge", params(super::live::LiveConnection)))]
 #[graphql(concrete(name = "AlertEdge", params(super::alerts::Alert)))]
 pub(super) struct Edge<T: OutputType> {
@@ -53,6 +55,8 @@ pub(super) struct Edge<T: OutputType> {
 #[graphql(concrete(name = "MemberConnection", params(super::members::Member)))]
 #[graphql(concrete(name = "AuditEntryConnection", params(super::audit::AuditEntry)))]
 #[graphql(concrete(name = "AlertConnection", params(super::alerts::Alert)))]
+#[graphql(concrete(name = "WebhookConnection", params(super::webhooks::Webhook)))]
+#[graphql(concrete(name = "DeadLetterConnection", params(super::webhooks::DeadLetter)))]
 pub(super) struct Connection<T: OutputType>
 where
     Edge<T>: OutputType,

@@ -34,6 +34,7 @@ mod tenants;
 mod topics;
 mod usage;
 mod viewer;
+mod webhooks;
 pub(crate) mod ws;
 
 pub(crate) use http::{get, post};
@@ -59,6 +60,7 @@ pub(crate) struct QueryRoot(
     audit::AuditQuery,
     billing::BillingQuery,
     alerts::AlertQuery,
+    webhooks::WebhookQuery,
 );
 
 /// What can be changed. The fields of one operation are worked on one after the other, in their order.
@@ -74,6 +76,7 @@ pub(crate) struct MutationRoot(
     members::MemberMutation,
     billing::BillingMutation,
     alerts::AlertMutation,
+    webhooks::WebhookMutation,
 );
 
 /// The schema and its executor.

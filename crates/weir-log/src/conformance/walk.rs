@@ -197,5 +197,5 @@ pub async fn walks_begin_anew_in_another_epoch<B: Backend>() {
     // Beyond the head (the log lost its end, or somebody brought back an old copy): nothing moves, and it shows.
     let ahead = Milestone { epoch: begin.through.epoch, number: begin.head + 10 };
     let answer = log.walk(&place.stream, Some(ahead)).await.expect("walk");
-    assert_eq!(answer, Some(Walked { runs: Vec::new(), through: ahead, head: begin.head, lost: 0 }));
+    assert_eq!(answer, Some(Walked { through: ahead, ..begin.clone() }));
 }

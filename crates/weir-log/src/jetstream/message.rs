@@ -5,7 +5,7 @@
 //! a header line cannot, so the event's own headers travel percent-encoded in one of them.
 
 use super::stream::Layout;
-use crate::{Place, Record};
+use crate::{Place, Poison, Record};
 use async_nats::header::{HeaderMap, HeaderName, NATS_MESSAGE_ID};
 use async_nats::{Message, Subject};
 use bytes::Bytes;
@@ -64,6 +64,21 @@ impl Stored {
             );
         }
         event
+    }
+
+    /// What somebody else put into a project's place in the stream.
+    pub fn poison(&self, layout: &Layout) -> Option<Poison> {
+        if self.read_event(layout, 0).is_some() {
+            return None;
+        }
+        let (tenant, project, topic) = layout.split(&self.subject)?;
+        Some(Poison {
+            tenant: tenant.parse().ok()?,
+            project: project.parse().ok()?,
+            topic: topic.to_owned(),
+            sequence: self.sequence,
+            body: self.payload.clone(),
+        })
     }
 
     fn read_event(&self, layout: &Layout, previous: u64) -> Option<Event> {

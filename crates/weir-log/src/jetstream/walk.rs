@@ -33,13 +33,14 @@ impl Core {
         let passed = through.saturating_sub(after.number);
         let lost = passed.saturating_sub(messages.len() as u64);
         let mut runs = Runs::default();
+        let poison = messages.iter().filter_map(|message| message.poison(&stream.layout)).collect();
         let events = messages.into_iter().filter_map(|message| message.event(&stream.layout, 0));
         // The server's own events are nobody's usage.
         for event in events.filter(|event| !event.topic.is_system()) {
             runs.add(run(&event));
         }
         let through = Milestone { epoch: known.epoch, number: through };
-        Ok(Some(Walked { runs: runs.into_vec(), through, head: seen.last, lost }))
+        Ok(Some(Walked { runs: runs.into_vec(), through, head: seen.last, lost, poison }))
     }
 }
 

@@ -22,6 +22,7 @@ mod system;
 mod tenants;
 mod tickets;
 mod usage;
+mod webhooks;
 
 use crate::{
     Bootstrap, Bootstrapped, By, NewKey, NewSigningKey, NewTenant, Overrides, SigningMaterial, Store,
@@ -130,6 +131,10 @@ macro_rules! on {
             system::changes_are_told_with_the_change,
             system::waits_for_the_log_within_bounds,
             system::one_node_tells_at_a_time,
+            webhooks::webhooks_belong_to_a_tenant_and_are_bounded,
+            webhooks::one_node_at_a_time_moves_a_cursor,
+            webhooks::progress_is_written_whole,
+            webhooks::dead_letters_are_bounded_and_the_dropped_are_counted,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,
             people::a_tenant_keeps_an_owner,

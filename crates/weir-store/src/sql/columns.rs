@@ -73,6 +73,36 @@ macro_rules! signing_key_columns {
     };
 }
 
+macro_rules! webhook_columns {
+    ($table:literal) => {
+        columns!(
+            $table,
+            "w_",
+            "id",
+            "tenant_id",
+            "project_id",
+            "name",
+            "url",
+            "topics",
+            "ordered",
+            "in_flight",
+            "secret",
+            "old_secret",
+            "old_until",
+            "enabled",
+            "disabled_for",
+            "disabled_at",
+            "failing_since",
+            "epoch",
+            "sequence",
+            "checksum",
+            "rewound",
+            "version",
+            "created_at"
+        )
+    };
+}
+
 macro_rules! user_columns {
     ($table:literal) => {
         columns!(
@@ -111,5 +141,5 @@ macro_rules! invitation_columns {
 
 pub(super) use {
     columns, invitation_columns, key_columns, project_columns, signing_key_columns, tenant_columns,
-    user_columns,
+    user_columns, webhook_columns,
 };

@@ -48,6 +48,8 @@ impl Tx {
         let keys = self.revoke_all(id, None, by).await?;
         self.execute("DELETE FROM invitations WHERE tenant_id = $1", args![id]).await?;
         self.execute("DELETE FROM system_events WHERE tenant_id = $1", args![id]).await?;
+        self.delete_webhooks(id, None, None).await?;
+        self.delete_letters(id, None).await?;
         self.hold_tenant(id).await?;
         let mut value = tenant(&self.fetch("tenant", TENANT, args![id]).await?)?;
         self.execute(
@@ -77,6 +79,8 @@ impl Tx {
         )
         .await?;
         let keys = self.revoke_all(tenant, Some(id), by).await?;
+        self.delete_webhooks(tenant, Some(id), None).await?;
+        self.delete_letters(tenant, Some(id)).await?;
         let details = json!({ "name": value.name, "keys_revoked": keys });
         let change = self.change_access(tenant, AccessChangeKind::ProjectDeleted, id, details, by).await?;
         Ok(Changed { value, change })

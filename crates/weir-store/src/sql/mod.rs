@@ -14,7 +14,9 @@ mod billing;
 mod columns;
 mod connect;
 mod database;
+mod dead_letters;
 mod deletion;
+mod deliveries;
 mod directory;
 mod idempotency;
 mod inquiries;
@@ -39,6 +41,7 @@ mod value;
 mod wall;
 #[cfg(test)]
 mod wall_tests;
+mod webhooks;
 
 pub use connect::{connect, latest_schema_version};
 

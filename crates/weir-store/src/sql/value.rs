@@ -2,6 +2,8 @@
 
 use crate::InquiryId;
 use crate::audit::Hash;
+use crate::dead_letters::DeadSource;
+use crate::webhooks::{AttemptOutcome, DeathReason, DisabledFor};
 use crate::{
     AccessChangeKind, Email, Metric, Overrides, ReportState, SigningAlgorithm, Standing, StoreError,
     TenantStatus, TopicTemplates,
@@ -11,8 +13,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef};
 use uuid::Uuid;
 use weir_core::{
-    AlertId, Currency, InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId, ProjectLimits, Role,
-    Scopes, Severity, SigningKeyId, SystemTopic, TenantId, Timestamp, UserId,
+    AlertId, Currency, DeadLetterId, InvitationId, KeyId, NodeId, Pattern, PlanName, ProjectId,
+    ProjectLimits, Role, Scopes, Severity, SigningKeyId, SystemTopic, TenantId, Timestamp, UserId, WebhookId,
 };
 
 /// A parameter. Absent values keep their type, which PostgreSQL asks for.
@@ -133,6 +135,12 @@ mapped! {
     Standing as String: |standing| standing.as_str().into(), |text| Standing::parse(&text);
     ReportState as String: |state| state.as_str().into(), |text| ReportState::parse(&text);
     SystemTopic as String: |topic| topic.as_str().into(), |text| SystemTopic::parse(&text);
+    WebhookId as Uuid: WebhookId::uuid, |uuid| Some(WebhookId::from_uuid(uuid));
+    DeadLetterId as Uuid: DeadLetterId::uuid, |uuid| Some(DeadLetterId::from_uuid(uuid));
+    DisabledFor as String: |reason| reason.as_str().into(), |text| DisabledFor::parse(&text);
+    AttemptOutcome as String: |outcome| outcome.as_str().into(), |text| AttemptOutcome::parse(&text);
+    DeathReason as String: |reason| reason.as_str().into(), |text| DeathReason::parse(&text);
+    DeadSource as String: |source| source.as_str().into(), |text| DeadSource::parse(&text);
     Metric as String: |metric| metric.as_str().into(), |text| Metric::parse(&text);
     Hash as Vec<u8>: |hash| hash.to_vec(), |bytes| bytes.try_into().ok();
     Overrides as String: |overrides| serde_json::Value::from(overrides.fields().clone()).to_string(),

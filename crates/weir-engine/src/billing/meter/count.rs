@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use weir_core::{ProjectId, TenantId, Timestamp};
-use weir_log::{Milestone, Run, Walked};
+use weir_log::{Milestone, Poison, Run, Walked};
+use weir_store::dead_letters::PoisonEvent;
 use weir_store::{Count, CountedRange, CountedTo, Positions};
 
 /// Another node came to the end of the log this recently: nothing is to be done here.
@@ -139,6 +140,11 @@ impl Metering {
                 from.stream
             );
         }
+        // The copy first: once the position has passed it, nobody looks there again.
+        if !walked.poison.is_empty() {
+            let poison = walked.poison.iter().map(|one| poisoned(&from, one)).collect();
+            self.store.dead_letters.bury(poison, now).await?;
+        }
         let (to, ranges) = fold(&from, &walked, now);
         let (next, events) = (to.clone(), ranges.iter().map(|range| range.quantity).sum());
         if !self.store.ledger.count(Count { from: Some(before), to, ranges }).await? {
@@ -182,6 +188,19 @@ impl Metering {
         let to = CountedTo { live: false, ..at };
         self.store.ledger.count(Count { from, to, ranges: Vec::new() }).await?;
         Ok(())
+    }
+}
+
+fn poisoned(from: &CountedTo, one: &Poison) -> PoisonEvent {
+    PoisonEvent {
+        tenant: one.tenant,
+        project: one.project,
+        topic: one.topic.clone(),
+        stream: from.stream.clone(),
+        epoch: from.epoch,
+        sequence: one.sequence,
+        failure: "it stands in the event log and is no event: something else than Weir wrote it".to_owned(),
+        body: one.body.to_vec(),
     }
 }
 
@@ -245,7 +264,7 @@ mod tests {
         };
         let runs = (1..).zip(hours).map(run).collect();
         let through = Milestone { epoch: 1, number: hours.len() as u64 };
-        Walked { runs, through, head, lost: 0 }
+        Walked { runs, through, head, lost: 0, poison: Vec::new() }
     }
 
     fn told(ranges: &[CountedRange]) -> Vec<(i64, u64)> {

@@ -3,12 +3,14 @@
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod connections;
+pub(crate) mod dead_letters;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod members;
 pub(crate) mod projects;
 pub(crate) mod signing_keys;
 pub(crate) mod tenants;
+pub(crate) mod webhooks;
 
 use crate::credentials;
 use crate::error::Failure;
@@ -115,6 +117,18 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", get(keys::read).merge(delete(keys::revoke)))
         .route("/keys/{id}/rotate", post(keys::rotate))
+        .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/webhooks/{id}", get(webhooks::read).patch(webhooks::change).delete(webhooks::remove))
+        .route("/webhooks/{id}/rotate", post(webhooks::rotate))
+        .route("/webhooks/{id}/test", post(webhooks::test))
+        .route("/webhooks/{id}/enable", post(webhooks::enable))
+        .route("/webhooks/{id}/disable", post(webhooks::disable))
+        .route("/webhooks/{id}/replay", post(webhooks::replay))
+        .route("/webhooks/{id}/attempts", get(webhooks::attempts))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/redrive", post(dead_letters::redrive_all))
+        .route("/dead-letters/{id}", get(dead_letters::read).merge(delete(dead_letters::remove)))
+        .route("/dead-letters/{id}/redrive", post(dead_letters::redrive))
         .route("/signing-keys", get(signing_keys::list).post(signing_keys::create))
         .route("/signing-keys/{id}", delete(signing_keys::revoke))
 }
