@@ -42,7 +42,7 @@ mod tests {
     fn signs_as_the_specification_does() {
         let secret = Secret::new("whsec_plJ3nmyCDGBKInavdOK15jsl");
         let body = br#"{"event_type":"ping","data":{"success":true}}"#;
-        let signed = signature("msg_loFOjxBNrRLzqYUf", 1_731_705_121, body, &[secret.clone()]);
+        let signed = signature("msg_loFOjxBNrRLzqYUf", 1_731_705_121, body, std::slice::from_ref(&secret));
         assert_eq!(signed, "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=");
         let both = signature("msg_loFOjxBNrRLzqYUf", 1_731_705_121, body, &[super::secret([7; 24]), secret]);
         assert!(both.ends_with(&format!(" {signed}")) && both.matches("v1,").count() == 2);

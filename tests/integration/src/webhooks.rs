@@ -480,3 +480,50 @@ async fn what_is_no_event_in_the_log_is_a_dead_letter() {
     api.get(&path, &[]).await.refused(404, "NOT_FOUND");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn graphql_administers_the_same() {
+    let app = TestApp::start_with(&QUICK).await;
+    let tenant = app.tenant().await;
+    let (api, receiver) = (app.api(&tenant.api_key), Receiver::start().await);
+    let ask = async |query: &str, variables: Value| {
+        let answer =
+            api.post("/graphql", &json!({ "query": query, "variables": variables })).await.expect(200);
+        assert_eq!(answer["errors"], Value::Null, "{answer}");
+        answer["data"].clone()
+    };
+    let create =
+        "mutation($url: String!) { createWebhook(input: { url: $url, topics: [\"orders.>\"], ordered: true })
+        { id secret enabled ordered } }";
+    let made = ask(create, json!({ "url": receiver.url() })).await["createWebhook"].clone();
+    assert!(made["secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")), "{made}");
+    let id = json!({ "id": made["id"] });
+    let test = ask("mutation($id: ID!) { testWebhook(id: $id) { delivered status } }", id.clone()).await;
+    assert_eq!(test["testWebhook"], json!({ "delivered": true, "status": 204 }));
+    receiver.always(Behaviour::Status(500));
+    api.publish("orders.a", &json!("dead")).await;
+    let letters = "{ deadLetters { edges { node { id reason attempts topic event } } } }";
+    let letter = until("a dead letter", async || {
+        let found = ask(letters, json!({})).await["deadLetters"]["edges"][0]["node"].clone();
+        (!found.is_null()).then_some(found)
+    })
+    .await;
+    assert_eq!((&letter["attempts"], &letter["event"]), (&json!(3), &Value::Null));
+    let of = json!({ "id": letter["id"] });
+    let whole = ask("query($id: ID!) { deadLetter(id: $id) { event } }", of.clone()).await;
+    assert_eq!(whole["deadLetter"]["event"]["payload"], "dead");
+    receiver.always(Behaviour::Status(200));
+    let redrive = ask("mutation { redriveDeadLetters { redriven refused } }", json!({})).await;
+    assert_eq!(redrive["redriveDeadLetters"], json!({ "redriven": 1, "refused": 0 }));
+    receiver.took("the dead one", |taken| taken.iter().any(|one| one.body["payload"] == "dead")).await;
+    let change = "mutation($id: ID!) { changeWebhook(id: $id, input: { name: \"new\", enabled: false })
+        { name enabled disabled_reason } }";
+    let changed = ask(change, id.clone()).await["changeWebhook"].clone();
+    assert_eq!(changed, json!({ "name": "new", "enabled": false, "disabled_reason": "asked" }));
+    let list = ask("{ webhooks { edges { node { name secret } } } }", json!({})).await;
+    assert_eq!(list["webhooks"]["edges"][0]["node"], json!({ "name": "new", "secret": null }));
+    ask("mutation($id: ID!) { deleteWebhook(id: $id) { id } }", id).await;
+    let list = ask("{ webhooks { edges { node { name } } } }", json!({})).await;
+    assert_eq!(list["webhooks"]["edges"], json!([]));
+    app.finish().await;
+}
