@@ -120,8 +120,8 @@ impl Engine {
         may: &May<WebhooksWrite>,
         wish: WebhookWish,
     ) -> Result<(Webhook, Secret), Error> {
-        require_subscribe(may)?;
         self.check_terms(&wish.terms)?;
+        require_subscribe(may)?;
         let tenant = self.tenant_of_project(may, wish.project).await?;
         let place = self.place_of(tenant, wish.project).await?;
         let cursor = self.position_of(&place, &wish.start).await?;
