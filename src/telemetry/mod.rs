@@ -90,7 +90,8 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
 
 /// Spans are not for log lines: without an exporter nobody wants them, and making one costs what looking at a flag does.
 fn events<S: Subscriber>() -> impl tracing_subscriber::layer::Filter<S> {
-    filter_fn(|metadata: &Metadata<'_>| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE)
+    // Not `is_event`: who asks beforehand whether an event is wanted, as sqlx does, asks about neither.
+    filter_fn(|metadata: &Metadata<'_>| !metadata.is_span()).with_max_level_hint(LevelFilter::TRACE)
 }
 
 /// Spans that begin a trace, and those within others.
