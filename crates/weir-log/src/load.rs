@@ -15,6 +15,8 @@ pub struct Load {
     pub holes: u64,
     /// Bytes free on the disk, where the log is on one of this machine.
     pub disk_free: Option<u64>,
+    /// Whether appends, and reads, are refused at once since the last ones found no answer; `None` where that is never done.
+    pub breakers_open: Option<(bool, bool)>,
     /// What holds the events.
     pub streams: Vec<StreamLoad>,
     /// The connection to the servers, where there are any.

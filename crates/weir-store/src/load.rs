@@ -18,6 +18,8 @@ pub struct Load {
     pub refused: u64,
     /// Calls that found no database, or a slow one.
     pub unavailable: u64,
+    /// Whether calls are refused at once, since the last ones found no answer; `None` where that is never done.
+    pub breaker_open: Option<bool>,
     /// Connections that are open, and those of them that nobody uses.
     pub connections: (u32, u32),
     /// Connections at most.
@@ -51,6 +53,11 @@ impl Calls {
         counter.fetch_add(1, Relaxed);
     }
 
+    /// A call that was not even made.
+    pub(crate) fn skipped(&self) {
+        self.unavailable.fetch_add(1, Relaxed);
+    }
+
     /// What was noted; the connections are for who has them.
     pub(crate) fn load(&self, database: &'static str) -> Load {
         Load {
@@ -59,6 +66,7 @@ impl Calls {
             done: self.done.load(Relaxed),
             refused: self.refused.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
+            breaker_open: None,
             connections: (0, 0),
             max_connections: 0,
         }

@@ -87,6 +87,7 @@ DASHBOARDS = {
                   description="How long ago the node confirmed who may do what."),
             panel("Clock ahead of the database's", "s", (of("weir_clock_ahead_seconds"), "{{instance}}"), signed=True),
             panel("Up since", "dateTimeFromNow", (f"{of('process_start_time_seconds')} * 1000", "{{instance}}"), kind="stat"),
+            panel("Breakers open", "none", (of("weir_breaker_open"), "{{instance}} {{breaker}}")),
             panel("Dependencies", "none", (of("weir_dependency_up"), "{{instance}} {{dependency}}")),
             panel("What a scrape costs the node", "s", (of("weir_last_scrape_duration_seconds"), "{{instance}}")),
         ]),
@@ -201,6 +202,7 @@ DASHBOARDS = {
             panel("Mean time by node", "s",
                   (f'sum by (instance) (rate({of("weir_database_call_duration_seconds_sum", "database=" + chr(34) + "postgres" + chr(34))}{RATE})) '
                    f'/ sum by (instance) (rate({of("weir_database_call_duration_seconds_count", "database=" + chr(34) + "postgres" + chr(34))}{RATE}))', "{{instance}}")),
+            panel("Breaker open", "none", (of("weir_breaker_open", 'breaker="database"'), "{{instance}}")),
             panel("Answers", "none", (of("weir_dependency_up", 'dependency="database"'), "{{instance}}")),
         ]),
         ("Connections", [

@@ -135,6 +135,8 @@ catalogue! {
 
     /// Whether a dependency works as this node sees it: 1 or 0. What /readyz says in words.
     DEPENDENCIES = Gauge "weir_dependency_up" ["dependency"];
+    /// Whether calls to a dependency are refused at once because the last ones found no answer: 1 or 0.
+    BREAKERS = Gauge "weir_breaker_open" ["breaker"];
     /// Whether this node is shutting down.
     DRAINING = Gauge "weir_draining" [];
     /// Age of the confirmed state of who may do what.

@@ -183,6 +183,13 @@ fn node(page: &mut Page, gateway: &Gateway, health: &EngineHealth) {
     for (name, problem) in dependencies {
         page.add(&series::DEPENDENCIES, &[name], problem.is_none());
     }
+    if let Some(open) = gateway.engine.store_load().breaker_open {
+        page.add(&series::BREAKERS, &["database"], open);
+    }
+    if let Some((appends, reads)) = gateway.engine.log_load().breakers_open {
+        page.add(&series::BREAKERS, &["log_append"], appends);
+        page.add(&series::BREAKERS, &["log_read"], reads);
+    }
     page.add(&series::DRAINING, &[], gateway.is_draining());
     let gauges = gateway.engine.gauges();
     let (age, window) = gauges.access_age;

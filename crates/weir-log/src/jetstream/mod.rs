@@ -418,6 +418,10 @@ impl EventLog for JetStream {
             lag: sum(|figures| &figures.lag),
             holes: sum(|figures| &figures.holes),
             disk_free: None,
+            breakers_open: Some(streams.iter().fold((false, false), |(appends, reads), stream| {
+                let open = stream.breakers_open();
+                (appends || open.0, reads || open.1)
+            })),
             streams: streams.iter().map(|stream| stream.load()).collect(),
             link: Some(LinkLoad {
                 connected: self.core.api.check_connected().is_ok(),

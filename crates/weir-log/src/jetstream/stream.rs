@@ -182,6 +182,11 @@ impl Stream {
         }
     }
 
+    /// Whether appends, and reads, are refused at once.
+    pub fn breakers_open(&self) -> (bool, bool) {
+        (self.appends.is_open(), self.reads.is_open())
+    }
+
     /// What it looked like last.
     pub fn load(&self) -> StreamLoad {
         let figures = &self.figures;

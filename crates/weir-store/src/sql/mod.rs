@@ -76,6 +76,7 @@ impl Sql {
     ) -> Reply<'a, T> {
         Box::pin(async move {
             if let Some(Err(wait)) = self.breaker.as_ref().map(|breaker| breaker.admit(Instant::now())) {
+                self.calls.skipped();
                 return Err(StoreError::Unavailable(format!(
                     "the last calls found no answer; the next is made in {} ms",
                     wait.as_millis()
@@ -103,7 +104,8 @@ impl Sql {
     /// How calls did, and what of the pool is in use.
     pub fn load(&self) -> Load {
         let (name, connections, max_connections) = self.database.connections();
-        Load { connections, max_connections, ..self.calls.load(name) }
+        let breaker_open = self.breaker.as_ref().map(Breaker::is_open);
+        Load { breaker_open, connections, max_connections, ..self.calls.load(name) }
     }
 
     /// The time for billing.
