@@ -44,6 +44,8 @@ pub struct Config {
     pub nats: Nats,
     /// The event log, whichever keeps it.
     pub log: Log,
+    /// How long events are kept.
+    pub retention: Retention,
     /// The hub: live connections.
     pub hub: Hub,
     /// Limits of this node. Limits of a tenant belong to its plan.
@@ -83,6 +85,7 @@ impl Default for Config {
             database: Database::default(),
             nats: Nats::default(),
             log: Log::default(),
+            retention: Retention::default(),
             hub: Hub::default(),
             limits: Limits::default(),
             auth: Auth::default(),
@@ -154,8 +157,6 @@ pub struct Nats {
     pub sync: NatsSync,
     /// Size at which a stream takes no more events; 0 is no bound.
     pub stream_max_bytes: Bytes,
-    /// Age at which events go; 0 is no bound.
-    pub stream_max_age: Duration,
     /// How long a call to NATS may take.
     pub request_timeout: Duration,
     /// Refuse connections without TLS.
@@ -190,7 +191,6 @@ impl Default for Nats {
             replicas: 1,
             sync: NatsSync::Unknown,
             stream_max_bytes: Bytes(0),
-            stream_max_age: Duration::seconds(0),
             request_timeout: Duration::seconds(5),
             require_tls: false,
             root_certificates_file: None,
@@ -237,6 +237,31 @@ impl Default for Log {
             queue_bytes: Bytes::mib(64),
             cache_bytes: Bytes::mib(64),
             min_free_bytes: Bytes::mib(256),
+        }
+    }
+}
+
+/// `[retention]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// How often a node looks for what is to go.
+    pub interval: Duration,
+    /// Age at which events go whatever a plan says; 0 is no bound.
+    pub max_age: Duration,
+    /// How long after its deletion a project is erased.
+    pub erase_after: Duration,
+    /// How often the embedded log's files are rewritten without what was erased.
+    pub shred_interval: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            interval: Duration::seconds(10),
+            max_age: Duration::seconds(0),
+            erase_after: Duration::seconds(60),
+            shred_interval: Duration::seconds(3600),
         }
     }
 }

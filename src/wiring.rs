@@ -141,7 +141,6 @@ pub fn nats_options(config: &Config, urls: &str) -> jetstream::Options {
         credentials,
         replicas: nats.replicas as usize,
         stream_max_bytes: (nats.stream_max_bytes.0 > 0).then_some(nats.stream_max_bytes.0),
-        stream_max_age: Some(nats.stream_max_age.std()).filter(|age| !age.is_zero()),
         dedupe_window: config.log.dedupe_window.std(),
         request_timeout: nats.request_timeout.std(),
         max_queued_bytes: config.log.queue_bytes.size(),
@@ -206,6 +205,12 @@ fn engine_settings(config: &Config, traces: Traces) -> weir_engine::Settings {
         meter: weir_engine::billing::MeterSettings {
             explain_for: config.billing.explain_for.std(),
             recount: config.billing.recount,
+        },
+        retention: weir_engine::RetentionSettings {
+            interval: config.retention.interval.std(),
+            max_age: Some(config.retention.max_age.std()).filter(|age| !age.is_zero()),
+            erase_after: config.retention.erase_after.std(),
+            shred_interval: config.retention.shred_interval.std(),
         },
         people: people_settings(config),
         shown_tenants: config.metrics.tenants,

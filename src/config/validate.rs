@@ -208,12 +208,22 @@ impl Config {
             "nats.client_key_file",
             || "client_certificate_file and client_key_file belong together: set both or neither".into(),
         );
-        let (log, age) = (&self.log, nats.stream_max_age);
+        let (log, age) = (&self.log, self.retention.max_age);
         check.duration("log.dedupe_window", log.dedupe_window, "1s", "24h");
         check.that(age.is_zero() || log.dedupe_window <= age, "log.dedupe_window", || {
             format!(
-                "{} is longer than nats.stream_max_age = {age}, and what is gone is not recognised: raise that or lower this",
+                "{} is longer than retention.max_age = {age}, and what is gone is not recognised: raise that or lower this",
                 log.dedupe_window
+            )
+        });
+        let retention = &self.retention;
+        check.duration("retention.interval", retention.interval, "100ms", "1h");
+        check.duration("retention.erase_after", retention.erase_after, "5s", "365d");
+        check.duration("retention.shred_interval", retention.shred_interval, "0s", "30d");
+        let (after, window) = (retention.erase_after, self.limits.access_window);
+        check.that(after.std() > window.std(), "retention.erase_after", || {
+            format!(
+                "{after} is no longer than limits.access_window = {window}, in which a node may still take events: raise it"
             )
         });
         check.range("log.queue_bytes", log.queue_bytes, Bytes::mib(1), Bytes::mib(16 << 10));

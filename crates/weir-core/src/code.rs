@@ -117,6 +117,8 @@ codes! {
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", 503, 4510, true;
     /// The event log cannot be reached, or did not confirm in time.
     EventLogUnavailable = "EVENT_LOG_UNAVAILABLE", 503, 4511, true;
+    /// The event log has no room left; nothing was stored, and nobody's events make room for others'.
+    EventLogFull = "EVENT_LOG_FULL", 503, 4515, true;
     /// The key set of the token's issuer could not be fetched.
     KeySetUnavailable = "KEY_SET_UNAVAILABLE", 503, 4512, true;
     /// The OpenID provider could not be reached, or cannot be used as it is.

@@ -299,12 +299,32 @@ impl Event {
         self.headers.trace_context()
     }
 
+    /// The bytes that it counts for in what a tenant stores: what its publisher gave, and its id.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        stored_bytes(&self.id, &self.topic, &self.payload, self.kind.as_ref(), &self.headers)
+    }
+
     /// Roughly the bytes it occupies in memory, for bounded queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         let headers: usize = self.headers.pairs().iter().map(|(n, v)| n.len() + v.len() + 48).sum();
         self.payload.len() + self.id.as_str().len() + self.topic.as_str().len() + headers + 192
     }
+}
+
+/// See [`Event::stored_bytes`].
+#[must_use]
+pub fn stored_bytes(
+    id: &EventId,
+    topic: &Topic,
+    payload: &Payload,
+    kind: Option<&EventType>,
+    headers: &Headers,
+) -> u64 {
+    let headers: usize = headers.pairs().iter().map(|(name, value)| name.len() + value.len()).sum();
+    let names = id.as_str().len() + topic.as_str().len() + kind.map_or(0, |kind| kind.as_str().len());
+    (payload.len() + names + headers) as u64
 }
 
 /// The check of an event with this id and time; see [`Event::check`].

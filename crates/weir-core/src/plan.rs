@@ -118,7 +118,7 @@ pub struct Limits {
     pub concurrent_replays: u32,
     /// Seconds for which events are kept; 0 is as long as there is room.
     pub retention_seconds: u64,
-    /// Bytes of events that are kept; 0 is as much as there is room.
+    /// Bytes of events that are kept in all projects together; 0 is as much as there is room.
     pub retention_bytes: u64,
     /// Topics and patterns of one project that may have a schema.
     pub schemas: u32,
@@ -182,6 +182,12 @@ pub struct ProjectLimits {
     /// Events about connections (`@weir.connection.…`) per second on each node; without it none are written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_events_per_second: Option<u32>,
+    /// Seconds for which events of the project are kept; 0 is as long as the tenant's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<u64>,
+    /// Bytes of events of the project that are kept; 0 is as much as the tenant has room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_bytes: Option<u64>,
 }
 
 impl Default for Limits {

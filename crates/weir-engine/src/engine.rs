@@ -11,6 +11,7 @@ use crate::outage::Outage;
 use crate::people::{self, People};
 use crate::projects::Projects;
 use crate::replay::Permits;
+use crate::retention::{Retention, RetentionSettings};
 use crate::session::{Farewell, Session};
 use crate::system::System;
 use crate::trace::Traces;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub hub_queue_bytes: usize,
     /// How usage is kept.
     pub meter: MeterSettings,
+    /// How retention works.
+    pub retention: RetentionSettings,
     /// Signing in.
     pub people: people::Settings,
     /// Tenants that have metrics of their own, at most.
@@ -121,6 +124,7 @@ impl Default for Settings {
             ticket_lifetime: Duration::from_secs(30),
             hub_queue_bytes: 64 << 20,
             meter: MeterSettings::default(),
+            retention: RetentionSettings::default(),
             people: people::Settings::default(),
             shown_tenants: 20,
             traces: Traces::default(),
@@ -258,6 +262,7 @@ impl Engine {
         engine.spawn_vital(Arc::clone(&engine).keep_allowances());
         engine.spawn_vital(Arc::clone(&engine.system).keep_telling());
         engine.spawn_vital(Arc::clone(&engine).keep_delivering());
+        engine.spawn_vital(engine.retention().run());
         engine.spawn(Arc::clone(&engine).keep_house());
         engine.spawn(Arc::clone(&engine).keep_watch());
         engine.spawn(Arc::clone(&engine).keep_telling());
@@ -266,6 +271,12 @@ impl Engine {
             engine.spawn_vital(Arc::clone(stripe).run());
         }
         Ok(engine)
+    }
+
+    fn retention(&self) -> Retention {
+        let (store, log) = (self.store.clone(), Arc::clone(&self.log));
+        let settings = self.settings.retention.clone();
+        Retention::new(store, log, self.node, Arc::clone(&self.clock), settings)
     }
 
     /// Runs background work until the engine stops.

@@ -78,7 +78,12 @@ impl From<LogError> for Error {
                 &error,
                 "The event log did not confirm. Publish again with the same event id: it is stored at most once.",
             ),
-            LogError::Full(_) => unavailable(&error, "The event log has no room left; nothing was stored."),
+            LogError::Full(_) => Self::unavailable(
+                Code::EventLogFull,
+                "The event log has no room left; nothing was stored. Nobody's events make room for others': the operator \
+                 adds space, or lets less be kept.",
+                &error,
+            ),
             LogError::Overloaded { .. } => Self::unavailable(
                 Code::Overloaded,
                 "More is waiting to be stored than the server allows; nothing was stored. Slow down and try again.",

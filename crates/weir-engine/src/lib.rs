@@ -22,6 +22,7 @@ mod publish;
 mod pump;
 mod replay;
 mod resume;
+mod retention;
 mod schemas;
 mod session;
 mod sessions;
@@ -37,6 +38,7 @@ pub use overview::{NodeSeen, Overview, TenantLoad};
 pub use publish::Published;
 pub use replay::ReplayPage;
 pub use resume::{Gap, GapReason, Start};
+pub use retention::{Kept, RetentionSettings};
 pub use schemas::{Difference, SchemaWish, SetSchema};
 pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};
 pub use trace::{Origin, Tracer, Traces};
@@ -54,6 +56,6 @@ pub use weir_store::webhooks::{
     AttemptOutcome, DeathReason, DisabledFor, Webhook, WebhookAttempt, WebhookTerms,
 };
 pub use weir_store::{
-    After, ApiKey, Metric, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial, Tenant,
-    TenantStatus, TopicSchema, TopicTemplates, UsageWindow, User,
+    After, Amount, ApiKey, Metric, Overrides, Page, Project, SigningAlgorithm, SigningKey, SigningMaterial,
+    Tenant, TenantStatus, TopicSchema, TopicTemplates, UsageWindow, User,
 };

@@ -231,6 +231,14 @@ impl EventLog for Trapped<dyn EventLog> {
         self.0.trim(place, through)
     }
 
+    fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>> {
+        self.0.erase(place)
+    }
+
+    fn shred(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        self.0.shred()
+    }
+
     fn watch<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Position, LogError>> {
         self.0.watch(place)
     }

@@ -4,7 +4,7 @@ use crate::rest::admin::{
     alerts, audit, connections, dead_letters, keys, members, projects, signing_keys, tenants, webhooks,
 };
 use crate::rest::billing::{invoices, payments, plan, usage};
-use crate::rest::{auth, events, oidc, replay, schemas, tickets, topics};
+use crate::rest::{auth, events, oidc, replay, schemas, storage, tickets, topics};
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -24,7 +24,7 @@ use weir_core::Code;
         members::list, members::invite, members::change, members::remove, members::invitations, members::withdraw,
         auth::sign_in, auth::refresh, auth::sign_out, auth::me, auth::password, auth::accept, oidc::start, oidc::callback,
         audit::list, audit::verify, audit::export, alerts::list, alerts::acknowledge,
-        usage::report, usage::explain,
+        usage::report, usage::explain, storage::of_tenant, storage::of_billed,
         keys::list, keys::create, keys::read, keys::rotate, keys::revoke, connections::list, connections::end,
         signing_keys::list, signing_keys::create, signing_keys::revoke,
         webhooks::list, webhooks::create, webhooks::read, webhooks::change, webhooks::remove, webhooks::rotate, webhooks::test,

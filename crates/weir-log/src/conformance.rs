@@ -75,7 +75,7 @@ macro_rules! conformance {
                 batches_are_judged_record_by_record, concurrent_repeats_store_one,
                 pages_cover_everything_once, reads_select_by_pattern, reads_end_at_the_head,
                 inspects_any_sequence, locates_by_time, lists_topics, projects_do_not_mix,
-                trims, trims_everything, reopens_as_it_was,
+                trims, trims_everything, erases, reopens_as_it_was,
                 feeds_in_order_without_holes, feeds_exactly_what_follows_the_watch,
                 feeds_only_what_is_watched, has_one_feed, refuses_after_close,
                 walks_over_everything_once, walks_in_pages, walks_by_the_hour,

@@ -13,7 +13,7 @@
 use crate::{Feed, Load, LogError, Milestone, Walked};
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use weir_core::event::{EventType, Headers};
+use weir_core::event::{EventType, Headers, stored_bytes};
 use weir_core::{
     Event, EventId, NewEvent, Pattern, Payload, Position, ProjectId, TenantId, Timestamp, Topic,
 };
@@ -51,6 +51,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// See [`Event::stored_bytes`].
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        stored_bytes(&self.id, &self.topic, &self.payload, self.kind.as_ref(), &self.headers)
+    }
+
     /// The digest that tells a repetition from a conflict; see [`NewEvent::fingerprint`].
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
@@ -209,6 +215,15 @@ pub trait EventLog: Send + Sync + 'static {
     /// Forgets events up to and including `through` (never beyond the head). From then on they are out
     /// of range for every reader on every node; their room is reclaimed in the background.
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>>;
+
+    /// Erases a project that is deleted, a bounded amount of it at each call; `true` when nothing of it is left to read.
+    /// Nothing may be appended to it any more. Readers find it empty or out of range, on every node. What was walked over
+    /// before stays counted; what was not is told as lost.
+    fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>>;
+
+    /// Makes sure that the bytes of what was erased before this call are in none of the log's files any more. May take as
+    /// long as writing anew everything that is kept; one call at a time works, the log goes on meanwhile.
+    fn shred(&self) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// What was appended after a milestone, over all projects of the stream, in the order in which it was committed; a
     /// bounded amount of it. Nothing is left out and nothing comes twice, across restarts too, and trimming takes

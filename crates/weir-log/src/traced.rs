@@ -146,6 +146,14 @@ impl EventLog for Traced {
         self.call("trim", &place.stream, || self.log.trim(place, through))
     }
 
+    fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>> {
+        self.call("erase", &place.stream, || self.log.erase(place))
+    }
+
+    fn shred(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.shred()
+    }
+
     fn walk<'a>(
         &'a self,
         stream: &'a Arc<str>,

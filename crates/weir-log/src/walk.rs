@@ -37,6 +37,8 @@ pub struct Run {
     pub last: u64,
     /// How many.
     pub events: u64,
+    /// Their [`Event::stored_bytes`](weir_core::Event::stored_bytes) together.
+    pub bytes: u64,
 }
 
 /// Something that stands in the log and is no event.
@@ -99,6 +101,7 @@ impl Runs {
             Some(run) if run.hour == next.hour && run.tenant == next.tenant => {
                 run.last = next.last;
                 run.events += next.events;
+                run.bytes = run.bytes.saturating_add(next.bytes);
             }
             _ => {
                 self.last.insert(next.project, self.all.len());
@@ -129,9 +132,11 @@ mod tests {
                 first: sequence,
                 last: sequence,
                 events: 1,
+                bytes: sequence,
             });
         }
-        let told: Vec<_> = runs.into_vec().iter().map(|run| (run.first, run.last, run.events)).collect();
-        assert_eq!(told, [(1, 3, 2), (2, 5, 2), (4, 4, 1), (6, 6, 1)]);
+        let runs = runs.into_vec();
+        let told: Vec<_> = runs.iter().map(|run| (run.first, run.last, run.events, run.bytes)).collect();
+        assert_eq!(told, [(1, 3, 2, 4), (2, 5, 2, 7), (4, 4, 1, 4), (6, 6, 1, 6)]);
     }
 }

@@ -48,6 +48,8 @@ pub struct CountedRange {
     pub last_sequence: u64,
     /// How many.
     pub quantity: u64,
+    /// The bytes of all of them: payloads, ids, topics, types and headers.
+    pub bytes: u64,
 }
 
 /// One step of counting.
@@ -66,7 +68,7 @@ pub trait Ledger: Send + Sync {
     /// Where counting stands.
     fn positions(&self) -> Reply<'_, Positions>;
 
-    /// Adds what a step found and moves the position, in one transaction. False when the position is no longer where
+    /// Adds what a step found, to the usage and to what is stored, and moves the position, in one transaction. False when the position is no longer where
     /// the step began: somebody else counted these events, and nothing was changed.
     fn count(&self, step: Count) -> Reply<'_, bool>;
 

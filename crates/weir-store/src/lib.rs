@@ -14,6 +14,7 @@ mod billing;
 mod conformance;
 pub mod dead_letters;
 mod directory;
+mod erasure;
 mod error;
 mod idempotency;
 mod inquiries;
@@ -35,6 +36,7 @@ mod shares;
 pub mod sign_ins;
 mod signing;
 mod sql;
+mod storage;
 mod store;
 pub mod system;
 mod tenants;
@@ -49,6 +51,7 @@ pub use audit::Audit;
 pub use billing::{Account, Billing, Standing, Terms};
 pub use dead_letters::DeadLetters;
 pub use directory::{Access, Bootstrap, Bootstrapped, Credential, Directory};
+pub use erasure::{Doomed, Erasure};
 pub use error::StoreError;
 pub use idempotency::{Answer, CLAIM_TIME, Claim, Claimed, IDEMPOTENCY_WINDOW, Idempotency, KeyedRequest};
 pub use inquiries::{Inquiries, Inquiry, InquiryId};
@@ -69,6 +72,7 @@ pub use signing::{
     MAX_KEY_SETS, MAX_SIGNING_KEYS, NewSigningKey, SigningAlgorithm, SigningKey, SigningMaterial,
     TopicTemplates,
 };
+pub use storage::{Amount, Mark, MarkBy, Reviewed, Storage, Stored};
 #[cfg(any(test, feature = "testing"))]
 pub use store::open_by;
 pub use store::{Options, Store, Wall, latest_schema_version, open};

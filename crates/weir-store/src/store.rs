@@ -2,10 +2,10 @@
 
 use crate::sql::{self, Sql};
 use crate::{
-    AccessChange, Alerts, Allowances, Audit, Billing, DeadLetters, Deliveries, Directory, Enforced,
+    AccessChange, Alerts, Allowances, Audit, Billing, DeadLetters, Deliveries, Directory, Enforced, Erasure,
     Idempotency, Inquiries, Keys, Ledger, Load, Members, Nodes, Notice, Notices, Outbox, PaymentEvents,
-    Payments, People, Reply, Schemas, Shares, SignIns, StoreError, SystemEvents, Tenants, Tickets, Usage,
-    Webhooks,
+    Payments, People, Reply, Schemas, Shares, SignIns, Storage, StoreError, SystemEvents, Tenants, Tickets,
+    Usage, Webhooks,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,10 @@ pub struct Store {
     pub usage: Arc<dyn Usage>,
     /// What was counted in the event log.
     pub ledger: Arc<dyn Ledger>,
+    /// What the logs keep.
+    pub storage: Arc<dyn Storage>,
+    /// What deleted projects leave behind.
+    pub erasure: Arc<dyn Erasure>,
     /// The audit trail.
     pub audit: Arc<dyn Audit>,
     /// Requests that must not happen twice.
@@ -155,6 +159,8 @@ async fn start(sql: Sql, options: &Options) -> Result<Store, StoreError> {
         tickets: sql.clone(),
         usage: sql.clone(),
         ledger: sql.clone(),
+        storage: sql.clone(),
+        erasure: sql.clone(),
         audit: sql.clone(),
         idempotency: sql.clone(),
         people: sql.clone(),

@@ -60,6 +60,8 @@ mod replay;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod schemas;
 #[cfg(test)]
 mod sdk;

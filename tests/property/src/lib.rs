@@ -26,6 +26,8 @@ mod publishing;
 #[cfg(test)]
 mod rbac;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod sse;
 #[cfg(test)]
 mod websocket;

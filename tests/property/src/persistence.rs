@@ -1,6 +1,7 @@
 //! Properties of what is kept.
 
 use crate::generate::{crowded, pattern, payload};
+use crate::retention;
 use crate::world::{Backend, World, property};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -155,6 +156,14 @@ async fn replays(world: &mut World, replay: Replay) -> TestCaseResult {
     prop_assert_eq!(&rest["data"], &json!([]));
     Ok(())
 }
+
+property!(
+    /// Feature: realtime-saas-platform, Property 31: For any storage limit reached, the system should
+    /// implement retention policies and cleanup procedures
+    retention_policy_enforcement,
+    retention::case(),
+    retention::lets_go
+);
 
 /// Events on a few topics, which of them the endpoint refuses, and whether order matters to it.
 fn refused() -> impl Strategy<Value = (Vec<(u8, bool)>, bool)> {

@@ -17,11 +17,13 @@ const CASES: u32 = 100;
 /// Tenants that a property has at hand.
 const TENANTS: usize = 3;
 
-/// Fewer tenants are measured by name than there are. Webhooks reach this machine, and give up soon.
-const SETTINGS: [(&str, &str); 3] = [
+/// Fewer tenants are measured by name than there are. Webhooks reach this machine, and give up soon. Retention looks often,
+/// so that a case need not wait for it.
+const SETTINGS: [(&str, &str); 4] = [
     ("WEIR_METRICS_TENANTS", "2"),
     ("WEIR_OUTBOUND_ALLOW_NETWORKS", "127.0.0.0/8"),
     ("WEIR_WEBHOOKS_RETRIES", "20ms, 20ms"),
+    ("WEIR_RETENTION_INTERVAL", "100ms"),
 ];
 
 /// What a property runs against.

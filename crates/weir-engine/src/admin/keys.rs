@@ -76,8 +76,8 @@ impl Engine {
         let tenant = self.tenant_of_project(may, wish.project).await?;
         if wish.rate_limit_per_sec > 0 {
             let tenant = self.store.tenants.get(tenant).await?;
-            let tenants = tenant.limits.requests_per_second;
-            plan::rate_within(tenant.plan, "rate_limit_per_sec", wish.rate_limit_per_sec, tenants)?;
+            let (rate, tenants) = (wish.rate_limit_per_sec.into(), tenant.limits.requests_per_second.into());
+            plan::rate_within(tenant.plan, "rate_limit_per_sec", rate, tenants)?;
         }
         let (id, text, key_hash) = self.new_key()?;
         let new = NewKey {

@@ -4,13 +4,13 @@ use crate::Error;
 use serde_json::json;
 use weir_core::{Code, PlanName};
 
-/// Refuses a rate above the tenant's. 0 is unlimited on both sides: then the other one holds.
-pub(super) fn rate_within(plan: PlanName, field: &str, wanted: u32, tenants: u32) -> Result<(), Error> {
+/// Refuses a rate, or a bound, above the tenant's. 0 is unlimited on both sides: then the other one holds.
+pub(super) fn rate_within(plan: PlanName, field: &str, wanted: u64, tenants: u64) -> Result<(), Error> {
     if tenants == 0 { Ok(()) } else { within(plan, field, wanted, tenants) }
 }
 
 /// Refuses a limit above the tenant's.
-pub(super) fn within(plan: PlanName, field: &str, wanted: u32, tenants: u32) -> Result<(), Error> {
+pub(super) fn within(plan: PlanName, field: &str, wanted: u64, tenants: u64) -> Result<(), Error> {
     if wanted <= tenants {
         return Ok(());
     }

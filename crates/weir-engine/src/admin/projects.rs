@@ -114,7 +114,12 @@ impl Engine {
     async fn check_project_limits(&self, tenant: TenantId, wanted: &ProjectLimits) -> Result<(), Error> {
         let tenant = self.store.tenants.get(tenant).await?;
         if let Some(connections) = wanted.connections {
-            plan::within(tenant.plan, "limits.connections", connections, tenant.limits.connections)?;
+            plan::within(
+                tenant.plan,
+                "limits.connections",
+                connections.into(),
+                tenant.limits.connections.into(),
+            )?;
         }
         if let Some(events) = wanted.connection_events_per_second.filter(|n| *n > MAX_CONNECTION_EVENTS) {
             return Err(Error::new(
@@ -127,8 +132,15 @@ impl Engine {
                 json!({ "field": "limits.connection_events_per_second", "limit": MAX_CONNECTION_EVENTS }),
             ));
         }
-        let (rate, tenants) = (wanted.requests_per_second, tenant.limits.requests_per_second);
-        plan::rate_within(tenant.plan, "limits.requests_per_second", rate.unwrap_or(0), tenants)
+        let (limits, rate) = (&tenant.limits, wanted.requests_per_second.map(u64::from));
+        for (field, wanted, tenants) in [
+            ("limits.requests_per_second", rate, limits.requests_per_second.into()),
+            ("limits.retention_seconds", wanted.retention_seconds, limits.retention_seconds),
+            ("limits.retention_bytes", wanted.retention_bytes, limits.retention_bytes),
+        ] {
+            plan::rate_within(tenant.plan, field, wanted.unwrap_or(0), tenants)?;
+        }
+        Ok(())
     }
 
     /// Deletes a project: its keys are revoked, and everything that is open in it ends.

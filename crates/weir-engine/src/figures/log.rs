@@ -191,6 +191,14 @@ impl EventLog for ObservedLog {
         self.log.trim(place, through)
     }
 
+    fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>> {
+        self.log.erase(place)
+    }
+
+    fn shred(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.shred()
+    }
+
     fn walk<'a>(
         &'a self,
         stream: &'a Arc<str>,

@@ -38,6 +38,7 @@ pub(super) struct PageInfo {
 #[graphql(concrete(name = "DeadLetterEdge", params(super::webhooks::DeadLetter)))]
 #[graphql(concrete(name = "LiveConnectionEdge", params(super::live::LiveConnection)))]
 #[graphql(concrete(name = "AlertEdge", params(super::alerts::Alert)))]
+#[graphql(concrete(name = "ProjectStorageEdge", params(super::storage::ProjectStorage)))]
 pub(super) struct Edge<T: OutputType> {
     /// Reads on after this entry, as `after`.
     pub cursor: String,
@@ -57,6 +58,7 @@ pub(super) struct Edge<T: OutputType> {
 #[graphql(concrete(name = "AlertConnection", params(super::alerts::Alert)))]
 #[graphql(concrete(name = "WebhookConnection", params(super::webhooks::Webhook)))]
 #[graphql(concrete(name = "DeadLetterConnection", params(super::webhooks::DeadLetter)))]
+#[graphql(concrete(name = "ProjectStorageConnection", params(super::storage::ProjectStorage)))]
 pub(super) struct Connection<T: OutputType>
 where
     Edge<T>: OutputType,

@@ -28,6 +28,7 @@ mod scalars;
 mod scan;
 mod schemas;
 mod shape;
+mod storage;
 mod stream;
 mod subscription;
 mod tenants;
@@ -61,6 +62,7 @@ pub(crate) struct QueryRoot(
     billing::BillingQuery,
     alerts::AlertQuery,
     webhooks::WebhookQuery,
+    storage::StorageQuery,
 );
 
 /// What can be changed. The fields of one operation are worked on one after the other, in their order.

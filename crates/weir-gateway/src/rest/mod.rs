@@ -9,6 +9,7 @@ pub(crate) mod idempotency;
 pub(crate) mod oidc;
 pub(crate) mod replay;
 pub(crate) mod schemas;
+pub(crate) mod storage;
 pub(crate) mod tickets;
 pub(crate) mod topics;
 

@@ -64,6 +64,47 @@ pub async fn trims_everything<B: Backend>() {
     assert_eq!(read_all(&*log, &other, 0).await.len(), 5, "other projects keep theirs");
 }
 
+/// Erased, a project has nothing left to read, at once and after opening again; its neighbours have everything.
+pub async fn erases<B: Backend>() {
+    let backend = B::open().await;
+    let (place, other, never) = (backend.place(), backend.place(), backend.place());
+    let before = {
+        let log = backend.log();
+        for n in 0..12 {
+            let mut mixed = records(100, backend.now());
+            mixed.extend((0..10).map(|i| named(&format!("{n}-{i}"), "named", "1", backend.now())));
+            append(&*log, &place, mixed).await;
+            append(&*log, &other, records(5, backend.now())).await;
+        }
+        let floor = read_all(&*log, &place, 0).await[400].sequence;
+        log.trim(&place, floor).await.expect("trim");
+        erase(&*log, &never).await;
+        erase(&*log, &place).await;
+        assert_eq!(left(&*log, &place).await, []);
+        erase(&*log, &place).await;
+        log.shred().await.expect("shred");
+        append(&*log, &other, records(5, backend.now())).await;
+        read_all(&*log, &other, 0).await
+    };
+    assert_eq!(before.len(), 65);
+    let backend = backend.reopen().await;
+    let log = backend.log();
+    assert_eq!(left(&*log, &place).await, []);
+    assert_eq!(read_all(&*log, &other, 0).await, before);
+}
+
+async fn erase(log: &dyn EventLog, place: &Place) {
+    while !log.erase(place).await.expect("erase") {}
+}
+
+/// What a reader finds of an erased project.
+async fn left(log: &dyn EventLog, place: &Place) -> Vec<Topic> {
+    let after = floor_of(log, place, 0).await.unwrap_or(0);
+    let events = read_all(log, place, after).await;
+    let topics = log.topics(place, None, 100).await.expect("topics").into_iter().map(|head| head.topic);
+    topics.chain(events.iter().map(|event| event.topic.clone())).collect()
+}
+
 /// Closed and opened again, the log is the same: events, ends, topics, ids, epoch.
 pub async fn reopens_as_it_was<B: Backend>() {
     let backend = B::open().await;

@@ -52,6 +52,8 @@ async fn check(log: &dyn EventLog, place: &Place, walker: &Walker) {
     let runs = walker.met.get(&place.project).map_or(&[][..], Vec::as_slice);
     for run in runs {
         let within = events.iter().filter(|e| (run.first..=run.last).contains(&e.sequence));
+        let bytes: u64 = within.clone().map(|event| event.stored_bytes()).sum();
+        assert_eq!(run.bytes, bytes, "{run:?}");
         let hours: Vec<Timestamp> = within.map(|event| event.published_at.hour()).collect();
         assert_eq!(hours, vec![run.hour; run.events as usize], "{run:?}");
         assert_eq!(run.tenant, place.tenant);

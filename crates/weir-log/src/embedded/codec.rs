@@ -9,7 +9,7 @@
 //!   ids       number 4 · id                  version · sequence 8 · check 4 · published_at 8 · fingerprint 8
 //!   expiry    published_at 8 · number 4 ·    keys of `ids` entries written together, each after its
 //!             sequence 8                     length 2
-//!   journal   number 8                       version · project 16 · tenant 16 · hour 8 · first 8 · last 8
+//!   journal   number 8                       version · project 16 · tenant 16 · hour 8 · first 8 · last 8 · bytes 8
 //!   meta      "epoch"                        version · epoch 8
 //!
 //!   event:    version 1 · previous 8 · latest 8 · published_at 8 · lengths of id, topic, kind 1 each
@@ -75,13 +75,14 @@ pub(super) fn journal_number(key: &[u8]) -> Result<u64, LogError> {
 }
 
 pub(super) fn encode_run(run: &Run) -> Vec<u8> {
-    let mut out = Vec::with_capacity(57);
+    let mut out = Vec::with_capacity(65);
     out.push(VERSION);
     out.extend_from_slice(run.project.uuid().as_bytes());
     out.extend_from_slice(run.tenant.uuid().as_bytes());
     out.extend_from_slice(&run.hour.micros().to_be_bytes());
     out.extend_from_slice(&run.first.to_be_bytes());
     out.extend_from_slice(&run.last.to_be_bytes());
+    out.extend_from_slice(&run.bytes.to_be_bytes());
     out
 }
 
@@ -91,10 +92,12 @@ pub(super) fn decode_run(value: &[u8]) -> Result<Run, LogError> {
     let project = ProjectId::from_uuid(Uuid::from_bytes(fields.array()?));
     let tenant = TenantId::from_uuid(Uuid::from_bytes(fields.array()?));
     let (hour, first, last) = (fields.time()?, fields.u64()?, fields.u64()?);
+    // Entries from before bytes were counted have none.
+    let bytes = if fields.rest.is_empty() { 0 } else { fields.u64()? };
     // Sequences have no gaps here.
     let events = last.checked_sub(first).and_then(|more| more.checked_add(1));
     let events = events.ok_or_else(|| damaged("journal entry", format_args!("{last} before {first}")))?;
-    Ok(Run { tenant, project, hour, first, last, events })
+    Ok(Run { tenant, project, hour, first, last, events, bytes })
 }
 
 /// The time in an expiry key.
@@ -482,7 +485,7 @@ mod tests {
             ProjectState { floor: 1, reclaimed: 2, sequence: 3, ..ProjectState::new(7, TenantId::new()) };
         assert_eq!(ProjectState::decode(&state.encode()).expect("project"), state);
         let (tenant, project, hour) = (TenantId::new(), ProjectId::new(), Timestamp::from_seconds(3600));
-        let run = Run { tenant, project, hour, first: 5, last: 7, events: 3 };
+        let run = Run { tenant, project, hour, first: 5, last: 7, events: 3, bytes: 99 };
         assert_eq!(decode_run(&encode_run(&run)).expect("run"), run);
         assert_eq!(journal_number(&journal_key(9)).expect("number"), 9);
         assert!(decode_run(&encode_run(&Run { last: 4, ..run })).is_err());

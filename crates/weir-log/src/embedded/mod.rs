@@ -16,6 +16,7 @@ mod queue;
 mod read;
 mod recent;
 mod reclaim;
+mod shred;
 mod storage;
 mod writer;
 
@@ -36,6 +37,10 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task;
 use weir_core::{Position, ProjectId, Timestamp, Topic};
 use writer::{Command, Prepared, Writer};
+
+/// How often the writer is asked how far an erasure has come before the caller hears "not yet", and the pause between.
+const ERASE_LOOKS: u32 = 200;
+const ERASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the log lives and how much it may use.
 #[derive(Clone, Debug)]
@@ -223,6 +228,28 @@ impl EventLog for Embedded {
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>> {
         let place = place.clone();
         self.ask(|answer| Command::Trim { place, through, answer })
+    }
+
+    fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>> {
+        async move {
+            // The writer gives room back between its batches, so it is asked a few times before the caller is.
+            for _ in 0..ERASE_LOOKS {
+                let place = place.clone();
+                if self.ask(|answer| Command::Erase { place, answer }).await? {
+                    return Ok(true);
+                }
+                tokio::time::sleep(ERASE_PAUSE).await;
+            }
+            Ok(false)
+        }
+        .boxed()
+    }
+
+    fn shred(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        let storage = self.reads.storage.clone();
+        let shredding = task::spawn_blocking(move || storage.shred());
+        async move { shredding.await.map_err(|_| LogError::Unavailable("the process is stopping".into()))? }
+            .boxed()
     }
 
     fn walk<'a>(

@@ -26,6 +26,8 @@ pub(super) struct Reclaim {
     expired_through: Vec<u8>,
     /// The same of the journal.
     journal_through: u64,
+    /// The last id that was erased.
+    ids_erased: Vec<u8>,
 }
 
 impl Reclaim {
@@ -47,6 +49,34 @@ impl Reclaim {
     /// Whether there is something to do without new appends.
     pub fn has_work(&self) -> bool {
         !self.trimmed.is_empty()
+    }
+
+    /// Whether room of this project is still to be given back.
+    pub fn works_on(&self, project: ProjectId) -> bool {
+        self.trimmed.contains(&project)
+    }
+
+    /// Removes the next ids of a project that is erased, and says how many.
+    pub fn forget_ids_of(
+        &mut self,
+        storage: &Storage,
+        batch: &mut OwnedWriteBatch,
+        project: u32,
+    ) -> Result<usize, LogError> {
+        let first = codec::name_key(project, "");
+        // Not over the tombstones of those before again.
+        let start = if self.ids_erased.starts_with(&first) { self.ids_erased.clone() } else { first };
+        let mut removed = 0;
+        for entry in storage.ids.range(start..codec::names_end(project)).take(STEP) {
+            let key = entry.key().map_err(|error| failed("read", &error))?;
+            self.ids_erased = key.to_vec();
+            batch.remove(&storage.ids, key);
+            removed += 1;
+        }
+        if removed == 0 {
+            self.ids_erased.clear();
+        }
+        Ok(removed)
     }
 
     /// Does a bounded amount of work. Not synced: if it is lost it is done again.

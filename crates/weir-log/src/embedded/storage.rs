@@ -26,7 +26,9 @@ pub(super) struct Storage {
     /// The walk has come so far: what the journal says up to here is not needed any more.
     pub walked: AtomicU64,
     pub epoch: u64,
-    path: PathBuf,
+    /// Held while files are rewritten without what was erased.
+    pub shredding: std::sync::Mutex<()>,
+    pub path: PathBuf,
     /// Held as long as the store is open. Dropped last: fields drop in the order of declaration.
     _lock: Lock,
 }
@@ -59,6 +61,7 @@ impl Storage {
             journal: keyspace("journal")?,
             walked: AtomicU64::new(0),
             epoch: decode_epoch(&value)?,
+            shredding: std::sync::Mutex::new(()),
             db,
             path: home,
             _lock: lock,
@@ -166,7 +169,7 @@ fn database(path: &Path, options: &Options) -> Result<Database, LogError> {
 }
 
 /// Events are read in long runs, the rest by key.
-fn shape(name: &str) -> KeyspaceCreateOptions {
+pub(super) fn shape(name: &str) -> KeyspaceCreateOptions {
     let options = KeyspaceCreateOptions::default();
     match name {
         "events" => options

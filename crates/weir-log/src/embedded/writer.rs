@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     record: Record,
     value: Vec<u8>,
     check: u32,
+    /// What it counts for in what is stored.
+    bytes: u64,
     /// Only for records with `dedupe`.
     fingerprint: u64,
 }
@@ -40,6 +42,7 @@ impl Prepared {
         Self {
             value: codec::encode_record(&record),
             check: weir_core::event::check(&record.id, record.published_at),
+            bytes: record.stored_bytes(),
             fingerprint: if record.dedupe { record.fingerprint() } else { 0 },
             record,
         }
@@ -50,6 +53,7 @@ impl Prepared {
 pub(super) enum Command {
     Append { place: Place, records: Vec<Prepared>, answer: Answer<Vec<Outcome>> },
     Trim { place: Place, through: u64, answer: Answer<()> },
+    Erase { place: Place, answer: Answer<bool> },
 }
 
 impl Command {
@@ -60,7 +64,7 @@ impl Command {
             Self::Append { records, .. } => {
                 256 + records.iter().map(|prepared| 2 * prepared.value.len() + 256).sum::<usize>()
             }
-            Self::Trim { .. } => 256,
+            Self::Trim { .. } | Self::Erase { .. } => 256,
         }
     }
 }
@@ -70,6 +74,7 @@ impl Command {
 enum Owed {
     Append(Answer<Vec<Outcome>>, Vec<Outcome>),
     Trim(Answer<()>),
+    Erase(Answer<bool>, bool),
 }
 
 impl Owed {
@@ -78,6 +83,7 @@ impl Owed {
         match self {
             Self::Append(answer, outcomes) => drop(answer.send(Ok(outcomes))),
             Self::Trim(answer) => drop(answer.send(Ok(()))),
+            Self::Erase(answer, done) => drop(answer.send(Ok(done))),
         }
     }
 }
@@ -224,6 +230,10 @@ impl Writer {
                     self.trim(turn, &place, through)?;
                     turn.owed.push(Owed::Trim(answer));
                 }
+                Command::Erase { place, answer } => {
+                    let done = self.erase(turn, &place)?;
+                    turn.owed.push(Owed::Erase(answer, done));
+                }
             }
         }
         if turn.touched.is_empty() {
@@ -278,7 +288,7 @@ impl Writer {
         number: u32,
         new: Prepared,
     ) -> Result<Outcome, LogError> {
-        let Prepared { record, mut value, check, fingerprint } = new;
+        let Prepared { record, mut value, check, bytes, fingerprint } = new;
         let id = record.dedupe.then(|| codec::name_key(number, record.id.as_str()));
         if let Some(id) = &id
             && let Some(used) = self.id_use(turn, id)?
@@ -305,7 +315,7 @@ impl Writer {
         let touched = self.touch(turn, place.project, before);
         // The server's own events are nobody's usage.
         if !record.topic.is_system() {
-            note(&mut touched.runs, place, mark);
+            note(&mut touched.runs, place, mark, bytes);
         }
         if let Some(events) = &mut touched.events {
             events.push(Arc::new(event(place, mark.sequence, previous, record)));
@@ -379,6 +389,22 @@ impl Writer {
             self.reclaim.add(place.project);
         }
         Ok(())
+    }
+
+    /// Forgets all events of a project and some of its ids; whether nothing is left. What is below the floor is given
+    /// back after this batch and the next ones.
+    fn erase(&mut self, turn: &mut Turn, place: &Place) -> Result<bool, LogError> {
+        let stored = self.storage.projects.get(place.project.uuid().as_bytes());
+        if stored.map_err(|error| failed("read", &error))?.is_none() {
+            return Ok(true);
+        }
+        self.trim(turn, place, u64::MAX)?;
+        let state = *self.state(place)?;
+        if state.tenant != place.tenant {
+            return Ok(true);
+        }
+        let ids = self.reclaim.forget_ids_of(&self.storage, &mut turn.batch, state.number)?;
+        Ok(ids == 0 && state.reclaimed == state.floor && !self.reclaim.works_on(place.project))
     }
 
     /// Adds what changed besides the events, and tells what to offer to the feed.
@@ -461,15 +487,16 @@ fn survey(storage: &Storage) -> Result<(Reclaim, Numbers), LogError> {
 }
 
 /// Adds one event to what a batch brings of a project.
-fn note(runs: &mut Vec<Run>, place: &Place, at: Mark) {
+fn note(runs: &mut Vec<Run>, place: &Place, at: Mark, bytes: u64) {
     let hour = at.published_at.hour();
     match runs.last_mut() {
         Some(run) if run.hour == hour && run.last + 1 == at.sequence => {
-            (run.last, run.events) = (at.sequence, run.events + 1)
+            (run.last, run.events, run.bytes) = (at.sequence, run.events + 1, run.bytes + bytes);
         }
         _ => {
             let (first, last) = (at.sequence, at.sequence);
-            runs.push(Run { tenant: place.tenant, project: place.project, hour, first, last, events: 1 });
+            let Place { tenant, project, .. } = *place;
+            runs.push(Run { tenant, project, hour, first, last, events: 1, bytes });
         }
     }
 }

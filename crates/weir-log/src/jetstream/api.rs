@@ -119,6 +119,11 @@ impl Api {
         }
     }
 
+    /// Asks for one message to be deleted; the answer as it came.
+    pub async fn delete(&self, stream: &str, body: &Value) -> Result<bytes::Bytes, LogError> {
+        Ok(self.request(format!("$JS.API.STREAM.MSG.DELETE.{stream}"), body).await?.payload)
+    }
+
     /// A question to a stream's leader. A stream that has none just now, as when it is being made or its server died,
     /// drops the question without a word; so it is asked again.
     async fn request(&self, subject: String, body: &Value) -> Result<Message, LogError> {

@@ -340,13 +340,13 @@ impl Live {
                     tokio::time::sleep(super::api::LAG_PAUSE).await;
                     continue;
                 }
-                self.report_trimmed(known, to).await?;
+                self.report_trimmed(to).await?;
                 self.reached = to;
                 break;
             };
             let gapless = last - self.reached == batch.messages.len() as u64;
             if !gapless {
-                self.report_trimmed(known, last).await?;
+                self.report_trimmed(last).await?;
             }
             for event in self.events(known, batch.messages).await? {
                 self.queue(event);
@@ -369,7 +369,7 @@ impl Live {
 
     /// Some sequences between `reached` and `to` are no longer in the stream: the feed is broken for
     /// the watched projects whose floor lies in there.
-    async fn report_trimmed(&mut self, known: Known, to: u64) -> Result<(), LogError> {
+    async fn report_trimmed(&mut self, to: u64) -> Result<(), LogError> {
         let trimmed = self.reached + 1..=to;
         for project in self.watched_here() {
             let floor = self.core.floors.get(project).await?.through;
@@ -377,9 +377,6 @@ impl Live {
                 self.break_off(project, &format!("events up to {floor} were trimmed before they were fed"))
                     .await;
             }
-        }
-        if known.discards && self.look().await?.first > self.reached + 1 {
-            self.break_all("the stream dropped events by age before they were fed").await;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@
 //! the newest message of a project always stays, for its position.
 
 mod api;
+mod erase;
 mod floors;
 mod held;
 mod live;
@@ -317,6 +318,9 @@ impl EventLog for JetStream {
         async move {
             let outcome = settle(&core, &stream, &place, &records, acks).await;
             stream.append_ended(&outcome);
+            if matches!(outcome, Err(LogError::Full(_))) {
+                core.purger.press();
+            }
             outcome
         }
         .boxed()
@@ -351,6 +355,15 @@ impl EventLog for JetStream {
 
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>> {
         self.core.trim(place, through).boxed()
+    }
+
+    fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>> {
+        self.core.erase(place).boxed()
+    }
+
+    /// Nothing to do: erasing overwrote the messages where they stood.
+    fn shred(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        async { Ok(()) }.boxed()
     }
 
     fn walk<'a>(

@@ -71,8 +71,6 @@ pub struct Options {
     /// Bytes per stream (reserved up front by NATS); without, as much as the disk has. A full stream
     /// refuses appends.
     pub stream_max_bytes: Option<u64>,
-    /// Age at which a stream drops events, whosever they are; without, only trimming does.
-    pub stream_max_age: Option<Duration>,
     /// For how long an id that a publisher chose is remembered. All nodes must have the same.
     pub dedupe_window: Duration,
     /// How long an ack or an answer is waited for.
@@ -97,7 +95,6 @@ impl Options {
             client_certificate: None,
             replicas: 1,
             stream_max_bytes: None,
-            stream_max_age: None,
             dedupe_window: Duration::from_secs(600),
             request_timeout: Duration::from_secs(5),
             max_queued_bytes: 64 << 20,

@@ -109,21 +109,10 @@ fn position(layout: &Layout, epoch: u64, message: Stored) -> Position {
 }
 
 impl Core {
-    /// The last sequence of the project that is gone, wherever it was trimmed.
-    pub async fn floor(&self, stream: &Stream, known: Known, place: &Place) -> Result<Floor, LogError> {
-        let mut floor = self.floors.get(place.project).await?;
-        if known.discards {
-            // A stream with an age limit drops its oldest messages whosever they are.
-            let first = stream.look().await?.map_or(0, |seen| seen.first);
-            floor.through = floor.through.max(first.saturating_sub(1));
-        }
-        Ok(floor)
-    }
-
     /// Both ends of a project's log.
     pub async fn bounds(&self, stream: &Stream, known: Known, place: &Place) -> Result<Bounds, LogError> {
         // The floor first: it is never beyond a head that was read later.
-        let floor = self.floor(stream, known, place).await?.through;
+        let floor = self.floors.get(place.project).await?.through;
         let head = match stream.newest(place).await? {
             Some(message) => position(&stream.layout, known.epoch, message),
             None => Position { epoch: known.epoch, sequence: floor, check: 0 },
@@ -136,7 +125,7 @@ impl Core {
         let known = stream.known().await?;
         let head = stream.newest(place).await?.map_or(0, |message| message.sequence);
         if head <= query.after {
-            self.check_floor(&stream, known, place, query.after).await?;
+            self.check_floor(place, query.after).await?;
             return Ok(Page { events: Vec::new(), through: query.after, at_head: true });
         }
         let (subject, count) = match &*query.patterns {
@@ -151,18 +140,12 @@ impl Core {
         };
         let events = stream.events(known, query.after, messages, wanted).await?;
         // Read last: a page from which a trim had already taken something is out of range then.
-        let floor = self.check_floor(&stream, known, place, query.after).await?;
+        let floor = self.check_floor(place, query.after).await?;
         Ok(cut(events, &query, floor, through, at_head))
     }
 
-    async fn check_floor(
-        &self,
-        stream: &Stream,
-        known: Known,
-        place: &Place,
-        after: u64,
-    ) -> Result<Floor, LogError> {
-        let floor = self.floor(stream, known, place).await?;
+    async fn check_floor(&self, place: &Place, after: u64) -> Result<Floor, LogError> {
+        let floor = self.floors.get(place.project).await?;
         if after < floor.through { Err(LogError::OutOfRange { floor: floor.through }) } else { Ok(floor) }
     }
 
@@ -187,8 +170,8 @@ impl Core {
     /// Halves the log again and again: about 2 log₂(n) small requests, however long it is.
     pub async fn locate(&self, place: &Place, time: Timestamp) -> Result<u64, LogError> {
         let stream = self.stream(&place.stream)?;
-        let known = stream.known().await?;
-        let floor = self.floor(&stream, known, place).await?.through;
+        stream.known().await?;
+        let floor = self.floors.get(place.project).await?.through;
         let accepted = |message: Stored| message.event(&stream.layout, 0).map(|event| event.published_at);
         let Some(newest) = stream.newest(place).await? else { return Ok(floor) };
         let head = newest.sequence;

@@ -120,6 +120,12 @@ impl NatsServer {
         self.directory.path().join("data")
     }
 
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// Waits until JetStream answers.
     ///
     /// # Errors

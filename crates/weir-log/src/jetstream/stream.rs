@@ -73,8 +73,6 @@ pub(super) struct Known {
     pub epoch: u64,
     /// How many servers keep it. With one, whoever answers knows everything.
     pub replicas: usize,
-    /// Whether it discards old events by itself.
-    pub discards: bool,
     /// Whether it takes atomic batches.
     pub batches: bool,
 }
@@ -84,8 +82,6 @@ pub(super) struct Known {
 pub(super) struct Seen {
     /// What it is; `None` when it carries no epoch.
     pub known: Option<Known>,
-    /// Its first retained sequence.
-    pub first: u64,
     /// Its last sequence.
     pub last: u64,
 }
@@ -244,11 +240,10 @@ impl Stream {
 
     /// Asks the leader. `None` when there is no such stream.
     pub async fn look(&self) -> Result<Option<Seen>, LogError> {
-        Ok(self.look_up().await?.map(|info| Seen {
-            known: read_known(&info),
-            first: info.state.first_sequence,
-            last: info.state.last_sequence,
-        }))
+        Ok(self
+            .look_up()
+            .await?
+            .map(|info| Seen { known: read_known(&info), last: info.state.last_sequence }))
     }
 
     async fn look_up(&self) -> Result<Option<Info>, LogError> {
@@ -292,15 +287,16 @@ impl Stream {
             name: self.layout.name.to_string(),
             subjects: vec![self.layout.all()],
             retention: RetentionPolicy::Limits,
-            // Old events leave by trimming or by age; what does not fit is refused, never made to fit
-            // at the expense of what was acknowledged.
+            // Old events leave by trimming alone: a bound of the stream's own would take them whosever they are. What
+            // does not fit is refused, never made to fit at the expense of what was acknowledged.
             discard: DiscardPolicy::New,
             max_bytes: options.stream_max_bytes.and_then(|max| i64::try_from(max).ok()).unwrap_or(-1),
-            max_age: options.stream_max_age.unwrap_or_default(),
+            max_age: std::time::Duration::ZERO,
             storage: StorageType::File,
             num_replicas: options.replicas,
             duplicate_window: options.dedupe_window,
-            deny_delete: true,
+            // Erasing a project overwrites its messages one by one.
+            deny_delete: false,
             allow_direct: true,
             allow_atomic_publish: true,
             republish: Some(Republish {
@@ -354,7 +350,6 @@ fn read_known(info: &Info) -> Option<Known> {
     Some(Known {
         epoch: info.config.metadata.get(EPOCH)?.parse().ok().filter(|epoch| *epoch != 0)?,
         replicas: info.config.num_replicas,
-        discards: !info.config.max_age.is_zero(),
         batches: info.config.allow_atomic_publish,
     })
 }

@@ -46,5 +46,6 @@ impl Core {
 
 fn run(event: &Event) -> Run {
     let Event { tenant, project, sequence, published_at, .. } = *event;
-    Run { tenant, project, hour: published_at.hour(), first: sequence, last: sequence, events: 1 }
+    let (hour, bytes) = (published_at.hour(), event.stored_bytes());
+    Run { tenant, project, hour, first: sequence, last: sequence, events: 1, bytes }
 }

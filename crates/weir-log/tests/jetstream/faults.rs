@@ -287,6 +287,96 @@ async fn a_full_stream_says_so() {
     assert_eq!(read_all(&log, &place).await.len(), stored);
 }
 
+/// A tenant that fills a shared stream takes nobody's history: what does not fit is refused, and the room that its own
+/// trim makes comes at once, however long ids are remembered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fills_a_shared_stream_evicts_nobody() {
+    let server = super::single().await;
+    let window = Duration::from_secs(100);
+    let small =
+        Options { stream_max_bytes: Some(40_000), dedupe_window: window, ..options(vec![server.url()], 1) };
+    let log = JetStream::connect(small).await.expect("connect");
+    let stream = stream_name();
+    let (quiet, loud) = (place_on(&stream), place_on(&stream));
+    for number in 0..5 {
+        insist(&log, &quiet, record(&format!("id-{number}"), false)).await;
+    }
+    let kept = read_all(&log, &quiet).await;
+    let mut stored = 0;
+    while log.append(&loud, vec![record(&format!("id-{stored}"), false)]).await.is_ok() {
+        stored += 1;
+        assert!(stored < 1000, "40,000 bytes hold {stored} events");
+    }
+    let refused = log.append(&quiet, vec![record("late", false)]).await;
+    assert!(matches!(refused, Err(LogError::Full(_))), "{refused:?}");
+    assert_eq!(read_all(&log, &quiet).await, kept);
+    let all = read_all(&log, &loud).await;
+    assert_eq!(all.len(), stored);
+    log.trim(&loud, all[stored / 2].sequence).await.expect("trim");
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = log.append(&quiet, vec![record("late", false)]).await {
+        assert!(matches!(error, LogError::Full(_)), "{error:?}");
+        assert!(Instant::now() < deadline, "the room did not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(read_all(&log, &quiet).await[..5], kept);
+}
+
+/// A stream with an age of its own from before, by hand or by an earlier version, drops nothing any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_streams_own_age_is_taken_away() {
+    let server = super::single().await;
+    let stream = stream_name();
+    let place = place_on(&stream);
+    let log = connect(vec![server.url()], 1).await;
+    insist(&log, &place, record("old", false)).await;
+    let admin = async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("connect"));
+    let info = admin.get_stream(&*stream).await.expect("the stream").cached_info().clone();
+    let aged = async_nats::jetstream::stream::Config { max_age: Duration::from_secs(3600), ..info.config };
+    admin.update_stream(aged).await.expect("update");
+    let log = connect(vec![server.url()], 1).await;
+    insist(&log, &place, record("new", false)).await;
+    let info = admin.get_stream(&*stream).await.expect("the stream").cached_info().clone();
+    assert_eq!(info.config.max_age, Duration::ZERO);
+    assert_eq!(read_all(&log, &place).await.len(), 2);
+}
+
+fn files_with(directory: &std::path::Path, word: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
+        if entry.is_dir() {
+            found.extend(files_with(&entry, word));
+        } else if std::fs::read(&entry).is_ok_and(|b| b.windows(word.len()).any(|w| w == word.as_bytes())) {
+            found.push(entry.display().to_string());
+        }
+    }
+    found
+}
+
+/// Erased events are overwritten in the server's files, between those of others that stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erased_bytes_are_in_no_file_of_the_server() {
+    let server = NatsServer::start(ServerConfig::default()).await.expect("a server");
+    let log = connect(vec![server.url()], 1).await;
+    let stream = stream_name();
+    let (doomed, kept) = (place_on(&stream), place_on(&stream));
+    let with = |word: &str, number: u32| Record {
+        payload: Payload::parse(format!("\"{word}{number}\"").as_bytes()).expect("a payload"),
+        ..record(&format!("{word}-{number}"), true)
+    };
+    for number in 0..200 {
+        insist(&log, &doomed, with("Wd4nRf8sCanary", number)).await;
+        insist(&log, &kept, with("Hy6cJg1tKept", number)).await;
+    }
+    assert!(!files_with(server.directory(), "Wd4nRf8sCanary").is_empty(), "not even written");
+    let before = read_all(&log, &kept).await;
+    while !log.erase(&doomed).await.expect("erase") {}
+    log.shred().await.expect("shred");
+    assert_eq!(files_with(server.directory(), "Wd4nRf8sCanary"), [""; 0]);
+    assert!(!files_with(server.directory(), "Hy6cJg1tKept").is_empty());
+    assert_eq!(read_all(&log, &kept).await, before);
+}
+
 /// A trim on one node holds at once on another, and the room comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trim_holds_on_every_node_and_frees_room() {

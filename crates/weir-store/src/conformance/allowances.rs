@@ -66,6 +66,7 @@ async fn record(store: &Store, tenant: TenantId, quantity: u64) {
         first_sequence: 1,
         last_sequence: quantity,
         quantity,
+        bytes: quantity,
     };
     let count = Count { ranges: vec![range], ..step(9, None, quantity, at(0)) };
     assert!(store.ledger.count(count).await.expect("counts"));

@@ -28,6 +28,7 @@ fn range(
         first_sequence: *sequences.start(),
         last_sequence: *sequences.end(),
         quantity,
+        bytes: quantity.saturating_mul(100),
     }
 }
 

@@ -18,6 +18,7 @@ mod people;
 mod place;
 mod schemas;
 mod shares;
+mod storage;
 mod system;
 mod tenants;
 mod tickets;
@@ -109,6 +110,11 @@ macro_rules! on {
             ledger::a_step_that_fails_moves_nothing,
             ledger::positions_are_by_incarnation,
             ledger::ranges_grow_and_are_counted_again,
+            storage::what_is_kept_is_counted_with_the_usage,
+            storage::floors_rise_and_never_sink,
+            storage::counts_and_changed_limits_ask_for_a_review,
+            storage::one_node_enforces_at_a_time,
+            storage::a_deleted_project_is_erased_once_its_usage_is_counted,
             outbox::reports_add_up_to_the_usage,
             outbox::reports_are_written_once_by_however_many,
             outbox::a_report_says_how_often_it_was_sent_and_what_became_of_it,

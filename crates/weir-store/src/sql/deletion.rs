@@ -1,4 +1,5 @@
-//! Deleting tenants and projects. Their rows stay, marked: what serves anybody finds them no more.
+//! Deleting tenants and projects. Their rows stay, marked: what serves anybody finds them no more. What was in the
+//! projects is erased afterwards, see `erasure`.
 
 use super::columns::{columns, project_columns, tenant_columns};
 use super::database::Tx;
@@ -39,10 +40,11 @@ impl Tx {
 
     /// Rows are locked in the order in which all changes lock them: projects, keys, invitations, the tenant, members.
     pub async fn delete_tenant(&mut self, id: TenantId, by: &By) -> Result<Changed<Tenant>, StoreError> {
+        let now = self.now().await?;
         let projects = self
             .execute(
-                "UPDATE projects SET deleted_at = $2 WHERE tenant_id = $1 AND deleted_at IS NULL",
-                args![id, by.at],
+                "UPDATE projects SET deleted_at = $2, gone_at = $3 WHERE tenant_id = $1 AND deleted_at IS NULL",
+                args![id, by.at, now],
             )
             .await?;
         let keys = self.revoke_all(id, None, by).await?;
@@ -73,9 +75,10 @@ impl Tx {
     ) -> Result<Changed<Project>, StoreError> {
         self.hold_project(tenant, id).await?;
         let value = project(&self.fetch("project", PROJECT, args![tenant, id]).await?)?;
+        let now = self.now().await?;
         self.execute(
-            "UPDATE projects SET name = $3, deleted_at = $4 WHERE tenant_id = $1 AND id = $2",
-            args![tenant, id, id.to_string(), by.at],
+            "UPDATE projects SET name = $3, deleted_at = $4, gone_at = $5 WHERE tenant_id = $1 AND id = $2",
+            args![tenant, id, id.to_string(), by.at, now],
         )
         .await?;
         let keys = self.revoke_all(tenant, Some(id), by).await?;

@@ -121,6 +121,7 @@ impl Ledger for Sql {
             }
             tx.add_usage(&sums).await?;
             tx.add_ranges(step.to.epoch, &step.ranges).await?;
+            tx.add_stored(&step).await?;
             tx.commit().await?;
             Ok(true)
         })

@@ -225,6 +225,7 @@ impl Tenants for Sql {
             if before.event_limit().is_none() && after.event_limit().is_some() {
                 tx.begin_limit(&after).await?;
             }
+            tx.ask_for_review(id).await?;
             tx.finish_tenant(row, AccessChangeKind::TenantPlan, details, &by).await
         })
     }
@@ -269,6 +270,7 @@ impl Tenants for Sql {
                 )
                 .await?;
             let value = project(&row)?;
+            tx.ask_for_review(tenant).await?;
             let kind = AccessChangeKind::ProjectLimits;
             let change = tx.change_access(tenant, kind, id, json!({ "limits": limits }), &by).await?;
             tx.commit().await?;

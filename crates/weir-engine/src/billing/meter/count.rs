@@ -217,7 +217,7 @@ fn fold(from: &CountedTo, walked: &Walked, now: Timestamp) -> (CountedTo, Vec<Co
     let mut ranges: BTreeMap<(TenantId, ProjectId, Timestamp), CountedRange> = BTreeMap::new();
     for run in &walked.runs {
         reached = run.hour.clamp(reached, latest);
-        let Run { tenant, project, first, last, events, .. } = *run;
+        let Run { tenant, project, first, last, events, bytes, .. } = *run;
         let range = ranges.entry((tenant, project, reached)).or_insert(CountedRange {
             tenant_id: tenant,
             project_id: project,
@@ -225,9 +225,11 @@ fn fold(from: &CountedTo, walked: &Walked, now: Timestamp) -> (CountedTo, Vec<Co
             first_sequence: first,
             last_sequence: last,
             quantity: 0,
+            bytes: 0,
         });
         range.last_sequence = last;
         range.quantity += events;
+        range.bytes = range.bytes.saturating_add(bytes);
     }
     let to = CountedTo {
         position: walked.through.number,
@@ -260,7 +262,7 @@ mod tests {
         let (tenant, project) = (TenantId::new(), ProjectId::new());
         let run = |(sequence, hour): (u64, &i64)| {
             let hour = at(*hour, 0).hour();
-            Run { tenant, project, hour, first: sequence, last: sequence, events: 1 }
+            Run { tenant, project, hour, first: sequence, last: sequence, events: 1, bytes: 7 }
         };
         let runs = (1..).zip(hours).map(run).collect();
         let through = Milestone { epoch: 1, number: hours.len() as u64 };
@@ -331,6 +333,7 @@ mod tests {
                 for range in ranges {
                     prop_assert_eq!(range.first_sequence, last + 1);
                     prop_assert_eq!(range.last_sequence - range.first_sequence + 1, range.quantity);
+                    prop_assert_eq!(range.bytes, 7 * range.quantity);
                     prop_assert!(range.window_start >= counted.complete_until.hour());
                     prop_assert!(range.window_start >= counted.reached);
                     last = range.last_sequence;

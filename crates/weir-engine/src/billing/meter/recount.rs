@@ -225,6 +225,7 @@ mod tests {
             first_sequence: 11,
             last_sequence: 15,
             quantity: 1,
+            bytes: 1,
         };
         world.invent(0, vec![again]).await;
         world.metering.recount().await.expect("counts again");
@@ -248,6 +249,7 @@ mod tests {
             first_sequence: 8,
             last_sequence: 8,
             quantity: 1,
+            bytes: 1,
         };
         world.append(3, 1).await;
         world.invent(1, vec![last]).await;

@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::extract::{self, RawBody, charge, request_id, require_json};
 use crate::middleware::RateHeaders;
 use crate::query::cut;
-use crate::rest::invalid;
+use crate::rest::{invalid, storage};
 use crate::scene;
 use crate::state::Gateway;
 use axum::Router;
@@ -102,6 +102,7 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
         .route("/tenants/{id}/suspend", post(tenants::suspend))
         .route("/tenants/{id}/resume", post(tenants::resume))
         .route("/tenants/{id}/projects", get(projects::list).post(projects::create))
+        .route("/tenants/{id}/storage", get(storage::of_tenant))
         .route("/tenants/{id}/members", get(members::list).post(members::invite))
         .route("/tenants/{id}/members/{user}", patch(members::change).merge(delete(members::remove)))
         .route("/tenants/{id}/invitations", get(members::invitations))

@@ -29,8 +29,9 @@ pub(crate) struct ProjectBody {
     tenant_id: TenantId,
     /// Its name.
     name: String,
-    /// Its own limits, narrower than its tenant's: `connections`, and `requests_per_second` on each node. With
-    /// `connection_events_per_second` so many events about connections are written to `@weir.connection.…`.
+    /// Its own limits, narrower than its tenant's: `connections`, `requests_per_second` on each node, `retention_seconds`,
+    /// `retention_bytes`. With `connection_events_per_second` so many events about connections are written to
+    /// `@weir.connection.…`.
     #[schema(value_type = Object)]
     limits: ProjectLimits,
     /// When it was made.
@@ -64,8 +65,8 @@ pub(crate) struct CreateProject {
 pub(crate) struct ChangeProject {
     /// Another name.
     name: Option<String>,
-    /// Limits of its own, in the place of all such before: `connections`, `requests_per_second`, none above the tenant's, and
-    /// `connection_events_per_second` (at most 1000).
+    /// Limits of its own, in the place of all such before: `connections`, `requests_per_second`, `retention_seconds`,
+    /// `retention_bytes`, none above the tenant's, and `connection_events_per_second` (at most 1000).
     #[schema(value_type = Option<Object>)]
     limits: Option<ProjectLimits>,
 }

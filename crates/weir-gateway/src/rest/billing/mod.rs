@@ -5,6 +5,7 @@ pub(crate) mod payments;
 pub(crate) mod plan;
 pub(crate) mod usage;
 
+use crate::rest::storage;
 use crate::state::Gateway;
 use axum::Router;
 use axum::routing::{get, post, put};
@@ -15,6 +16,7 @@ pub(crate) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/usage", get(usage::report))
         .route("/usage/explain", get(usage::explain))
+        .route("/storage", get(storage::of_billed))
         .route("/plan", get(plan::read))
         .route("/spend-cap", put(plan::set_spend_cap))
         .route("/plans", get(plan::list).post(plan::add))
