@@ -150,6 +150,13 @@ pub(super) struct Redriven {
     refused: u32,
 }
 
+/// A dead letter that is gone.
+#[derive(SimpleObject)]
+pub(super) struct DroppedDeadLetter {
+    /// Its id.
+    id: ID,
+}
+
 /// A webhook to make.
 #[derive(InputObject)]
 #[graphql(rename_fields = "snake_case")]
@@ -446,12 +453,12 @@ impl WebhookMutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The letter.", name = "id")] letter: ID,
-    ) -> Option<Result<ID>> {
+    ) -> Option<Result<DroppedDeadLetter>> {
         let drop = async {
             let viewer = Viewer::of(ctx);
             let may = viewer.may::<DeadLettersWrite>().await?;
             viewer.gateway.engine.drop_dead_letter(&may, id("id", &letter)?).await?;
-            Ok(letter)
+            Ok(DroppedDeadLetter { id: letter })
         };
         Some(drop.await.map_err(|error: Error| error.into()))
     }
