@@ -26,6 +26,8 @@ pub struct Alerts {
     pub clock_skew: Duration,
     pub version_skew: Duration,
     pub reporting_stuck: Duration,
+    pub webhook_failing: Duration,
+    pub dead_letters: u32,
     #[serde(deserialize_with = "filled")]
     pub webhook_url: Option<String>,
     #[serde(with = "secret")]
@@ -55,6 +57,8 @@ impl Default for Alerts {
             clock_skew: settings.clock_skew.into(),
             version_skew: settings.version_skew.into(),
             reporting_stuck: settings.reporting_stuck.into(),
+            webhook_failing: settings.webhook_failing.into(),
+            dead_letters: settings.dead_letters,
             webhook_url: settings.webhook_url,
             webhook_secret: settings.webhook_secret,
             alertmanager_urls: String::new(),
@@ -91,6 +95,8 @@ impl Alerts {
             clock_skew: self.clock_skew.std(),
             version_skew: self.version_skew.std(),
             reporting_stuck: self.reporting_stuck.std(),
+            webhook_failing: self.webhook_failing.std(),
+            dead_letters: self.dead_letters,
             data_dir,
             webhook_url: self.webhook_url.clone(),
             webhook_secret: self.webhook_secret.clone(),

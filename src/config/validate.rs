@@ -288,6 +288,8 @@ impl Config {
         check.duration("alerts.clock_skew", alerts.clock_skew, "10ms", "1h");
         check.duration("alerts.version_skew", alerts.version_skew, "0s", "7d");
         check.duration("alerts.reporting_stuck", alerts.reporting_stuck, "1m", "30d");
+        check.duration("alerts.webhook_failing", alerts.webhook_failing, "1s", "7d");
+        check.range("alerts.dead_letters", alerts.dead_letters, 1, 10_000);
         check.duration("alerts.resend", alerts.resend, "500ms", "10m");
         let urls = alerts.alertmanagers().into_iter().map(|url| ("alerts.alertmanager_urls", url));
         for (setting, url) in urls.chain(alerts.webhook_url.clone().map(|url| ("alerts.webhook_url", url))) {

@@ -3,7 +3,7 @@
 use crate::{After, By, Page, Reply};
 use serde::Serialize;
 use std::time::Duration;
-use weir_core::{AlertId, NodeId, Severity, TenantId, Timestamp};
+use weir_core::{AlertId, NodeId, Severity, TenantId, Timestamp, WebhookId};
 
 /// Something that a node sees to be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +153,19 @@ pub struct Unpaid {
     pub since: Option<Timestamp>,
 }
 
+/// An endpoint of a tenant that takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailingWebhook {
+    /// Which.
+    pub webhook: WebhookId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Since when every attempt has failed, or it has been disabled.
+    pub since: Timestamp,
+    /// Whether it is disabled because of that; then nothing is sent to it any more.
+    pub disabled: bool,
+}
+
 /// Alerts, by the database's clock.
 pub trait Alerts: Send + Sync {
     /// Reports what is seen to be wrong: opens an alert for what is new, and keeps open what is known. Returns those that
@@ -194,6 +207,14 @@ pub trait Alerts: Send + Sync {
 
     /// Tenants that do not stand well with their payments, in the order of their ids.
     fn unpaid(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<Unpaid>>;
+
+    /// Endpoints that have taken nothing for `patience`, or are disabled for it, in the order of their ids.
+    fn failing_webhooks(
+        &self,
+        after: Option<WebhookId>,
+        patience: Duration,
+        limit: u32,
+    ) -> Reply<'_, Vec<FailingWebhook>>;
 
     /// Notes which program a node runs.
     fn note_version(&self, node: NodeId, version: String) -> Reply<'_, ()>;

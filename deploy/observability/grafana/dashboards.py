@@ -142,6 +142,12 @@ DASHBOARDS = {
             panel("Closed for not reading", "ops", (rate("weir_slow_consumers_total", by="instance"), "{{instance}}")),
             panel("Followed projects", "none", (of("weir_followed_projects"), "{{instance}}")),
         ]),
+        ("Webhooks", [
+            panel("Attempts", "ops", (rate("weir_webhook_attempts_total", by="outcome"), "{{outcome}}")),
+            panel("Became dead letters", "none", (f"sum(increase({of('weir_webhook_messages_dead_total')}{RATE}))", "messages")),
+            panel("Dead letters", "none", (f"max({of('weir_dead_letters')})", "of all tenants")),
+            panel("Endpoints disabled", "none", (f"sum({of('weir_webhooks_disabled_total')})", "since the nodes started")),
+        ]),
         ("Who comes and comes back", [
             panel("Frames", "ops", (rate("weir_websocket_frames_total", by="frame"), "{{frame}}")),
             panel("Frames refused or failed", "ops",

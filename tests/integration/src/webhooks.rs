@@ -307,6 +307,63 @@ async fn an_endpoint_that_is_gone_or_fails_for_long_is_sent_nothing_more() {
     app.finish().await;
 }
 
+/// Somebody is told of an endpoint that takes nothing and of what dies of it, and that it is over.
+async fn alarms(start: impl AsyncFn(&[(&str, &str)]) -> TestApp) {
+    let mut settings = QUICK.to_vec();
+    settings.extend([
+        ("WEIR_ALERTS_INTERVAL", "100ms"),
+        ("WEIR_ALERTS_HOLD", "1s"),
+        ("WEIR_ALERTS_WEBHOOK_FAILING", "1s"),
+        ("WEIR_ALERTS_DEAD_LETTERS", "3"),
+    ]);
+    let app = start(&settings).await;
+    let tenant = app.tenant().await;
+    let (api, receiver) = (app.api(&tenant.api_key), Receiver::start().await);
+    let (id, _) = hook(&api, &receiver, json!({})).await;
+    receiver.always(Behaviour::Status(500));
+    for n in 0..4 {
+        api.publish("orders.a", &json!(n)).await;
+    }
+    let standing = async |condition: &str| {
+        let open = api.get("/v1/admin/alerts", &[("state", "open")]).await.expect(200)["data"].clone();
+        open.as_array().expect("a list").iter().find(|alert| alert["condition"] == condition).cloned()
+    };
+    let failing = until("the endpoint to be noticed", async || standing("webhook-failing").await).await;
+    assert_eq!((&failing["subject"], &failing["severity"]), (&json!(id), &json!("warning")));
+    let dead = until("the dead letters to be noticed", async || standing("dead-letters").await).await;
+    assert_eq!((&dead["subject"], &dead["limit"]), (&json!(tenant.tenant_id), &json!("3")));
+    let sum = async |name: &str, labels: &[&str]| {
+        let mut sum = None;
+        for node in &app.nodes {
+            if let Some(of) = node.metrics().await.sum(name, labels) {
+                sum = Some(sum.unwrap_or(0.0) + of);
+            }
+        }
+        sum
+    };
+    assert_eq!(sum("weir_dead_letters", &[]).await, Some(4.0), "of the node that has the turn alone");
+    assert_eq!(sum("weir_webhook_messages_dead_total", &[]).await, Some(4.0));
+    assert_eq!(sum("weir_webhook_attempts_total", &["outcome=\"failed\""]).await, Some(12.0));
+
+    receiver.always(Behaviour::Status(200));
+    api.post("/v1/admin/dead-letters/redrive", &json!({ "webhook_id": id })).await.expect(200);
+    for condition in ["webhook-failing", "dead-letters"] {
+        until("it to be over", async || standing(condition).await.is_none().then_some(())).await;
+    }
+    assert_eq!(sum("weir_webhook_attempts_total", &["outcome=\"taken\""]).await, Some(4.0));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_endpoints_do_not_take_raises_alerts() {
+    alarms(async |settings| TestApp::start_with(settings).await).await;
+}
+
+#[tokio::test]
+async fn what_endpoints_do_not_take_raises_alerts_on_a_cluster() {
+    alarms(async |settings| TestApp::cluster_with(2, Replicas::One, settings).await).await;
+}
+
 /// The node that delivers is killed again and again; nothing is lost, and order holds.
 #[tokio::test]
 async fn another_node_goes_on_where_a_killed_one_stood() {

@@ -75,6 +75,12 @@ conditions! {
     /// A tenant used a good part of its events for this period.
     QuotaThreshold = "quota-threshold",
         "Raise the plan or the spend cap, or publish less: at 100 % events are refused until the period ends.";
+    /// An endpoint of a tenant has taken nothing for long, or is disabled for it.
+    WebhookFailing = "webhook-failing",
+        "Look at its attempts (/v1/admin/webhooks/{id}/attempts), mend the endpoint, then enable it; what became dead letters is redriven.";
+    /// A tenant has many dead letters.
+    DeadLetters = "dead-letters",
+        "Look at /v1/admin/dead-letters for the reasons, mend them, then redrive or drop the letters: beyond 10,000 the oldest go.";
     /// A tenant's payment failed.
     PaymentFailed = "payment-failed",
         "Pay the open invoice, or change the payment method in the customer portal.";

@@ -13,9 +13,9 @@ use weir_store::alerts::QuotaReached;
 use weir_store::{ReportState, StoreError};
 
 /// Tenants read at once.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// Tenants with something to say of each kind at most.
-const TENANTS: usize = 20_000;
+pub(super) const TENANTS: usize = 20_000;
 /// An hour that is to be reported closes about so long after its beginning.
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -26,6 +26,8 @@ impl Engine {
         found.extend(self.look_at_reports(watch).await?);
         self.look_at_quotas(&mut found).await?;
         self.look_at_arrears(&mut found).await?;
+        self.look_at_endpoints(&mut found).await?;
+        self.look_at_dead_letters(watch, &mut found).await?;
         Ok(found)
     }
 

@@ -23,6 +23,7 @@ mod settings;
 mod signals;
 mod standard_webhook;
 mod telling;
+mod undelivered;
 mod watch;
 mod window;
 
@@ -52,6 +53,8 @@ pub(crate) struct Alerts {
     changed: Notify,
     /// Tellings that failed since the start.
     failed_tellings: AtomicU64,
+    /// Dead letters of all tenants at the last look of a node that has the turn.
+    dead_letters: AtomicU64,
 }
 
 impl Alerts {
@@ -68,6 +71,7 @@ impl Alerts {
             unstored: Mutex::default(),
             changed: Notify::new(),
             failed_tellings: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
         })
     }
 
@@ -81,6 +85,11 @@ impl Alerts {
 
     fn has_turn(&self) -> bool {
         self.has_turn.load(Ordering::Acquire)
+    }
+
+    /// Dead letters of all tenants; `None` on nodes that do not look after the installation.
+    pub(crate) fn dead_letters(&self) -> Option<u64> {
+        self.has_turn().then(|| self.dead_letters.load(Ordering::Relaxed))
     }
 
     /// Where the runbook of a condition is.

@@ -37,6 +37,10 @@ pub struct Settings {
     pub version_skew: Duration,
     /// For how long usage waits to be reported.
     pub reporting_stuck: Duration,
+    /// For how long an endpoint takes nothing.
+    pub webhook_failing: Duration,
+    /// Dead letters of one tenant.
+    pub dead_letters: u32,
     /// The disk to look at; `None` when nothing is kept on one.
     pub data_dir: Option<PathBuf>,
     /// Who is told by webhook.
@@ -70,6 +74,8 @@ impl Default for Settings {
             clock_skew: Duration::from_secs(1),
             version_skew: Duration::from_secs(15 * 60),
             reporting_stuck: Duration::from_secs(2 * 3600),
+            webhook_failing: Duration::from_secs(15 * 60),
+            dead_letters: 1_000,
             data_dir: None,
             webhook_url: None,
             webhook_secret: None,

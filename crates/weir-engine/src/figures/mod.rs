@@ -112,6 +112,8 @@ pub struct Gauges {
     pub replays: u64,
     /// By how many seconds this machine's clock is ahead of the database's.
     pub clock_ahead: f64,
+    /// Dead letters of all tenants; `None` on nodes that do not look after the installation.
+    pub dead_letters: Option<u64>,
 }
 
 impl Engine {
@@ -160,6 +162,7 @@ impl Engine {
             access_version: self.access.version(),
             replays: self.replays.in_use(),
             clock_ahead: (local.micros() as f64 - database.micros() as f64) / 1e6,
+            dead_letters: self.alerts.dead_letters(),
         }
     }
 

@@ -175,6 +175,15 @@ catalogue! {
     /// Suspensions for unpaid bills. Only with Stripe.
     SUSPENSIONS = Counter "weir_billing_suspensions_total" ["outcome"];
 
+    /// Attempts at webhook endpoints, by whether the message was taken.
+    WEBHOOKS = Counter "weir_webhook_attempts_total" ["outcome"];
+    /// Messages that no endpoint took and that became dead letters.
+    WEBHOOKS_DEAD = Counter "weir_webhook_messages_dead_total" [];
+    /// Endpoints that were disabled because they failed for too long or are gone.
+    WEBHOOKS_DISABLED = Counter "weir_webhooks_disabled_total" [];
+    /// Dead letters of all tenants, on the node that looks after the installation.
+    DEAD_LETTERS = Gauge "weir_dead_letters" [];
+
     /// Events that the busiest tenants published through this node; `other` is all others.
     TENANT_PUBLISHED = Counter "weir_tenant_events_published_total" ["tenant"];
     /// Events delivered to connections of the busiest tenants.

@@ -28,6 +28,7 @@ impl Metrics {
         database(&mut page, gateway);
         node(&mut page, gateway, health);
         usage(&mut page, gateway);
+        webhooks(&mut page, gateway);
         tenants(&mut page, gateway);
         self.process(&mut page, gateway);
         page
@@ -234,6 +235,18 @@ fn payments(page: &mut Page, counts: &Counts) {
     page.add(&series::PAST_DUE, &[], read(&counts.past_due));
     for (outcome, counter) in [("suspended", &counts.suspended), ("braked", &counts.braked)] {
         page.add(&series::SUSPENSIONS, &[outcome], read(counter));
+    }
+}
+
+fn webhooks(page: &mut Page, gateway: &Gateway) {
+    let counts = &gateway.engine.webhooks().counts;
+    for (outcome, counter) in [("taken", &counts.delivered), ("failed", &counts.failed)] {
+        page.add(&series::WEBHOOKS, &[outcome], counter.load(Relaxed));
+    }
+    page.add(&series::WEBHOOKS_DEAD, &[], counts.dead.load(Relaxed));
+    page.add(&series::WEBHOOKS_DISABLED, &[], counts.disabled.load(Relaxed));
+    if let Some(letters) = gateway.engine.gauges().dead_letters {
+        page.add(&series::DEAD_LETTERS, &[], letters);
     }
 }
 

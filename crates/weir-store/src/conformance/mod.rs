@@ -140,6 +140,7 @@ macro_rules! on {
             webhooks::webhooks_belong_to_a_tenant_and_are_bounded,
             webhooks::one_node_at_a_time_moves_a_cursor,
             webhooks::progress_is_written_whole,
+            webhooks::endpoints_that_take_nothing_are_found,
             webhooks::dead_letters_are_bounded_and_the_dropped_are_counted,
             people::users_have_one_address_each,
             people::members_join_change_and_leave,

@@ -208,6 +208,35 @@ pub async fn progress_is_written_whole(place: &Place) {
     assert_eq!(told, [SystemTopic::DeadLettersGrowing, SystemTopic::WebhookDisabled]);
 }
 
+pub async fn endpoints_that_take_nothing_are_found(place: &Place) {
+    let store = place.open().await;
+    let of = set_up(&store, "acme").await;
+    let node = node(&store).await;
+    let [failing, gone, asked, well] =
+        [make(&store, &of).await, make(&store, &of).await, make(&store, &of).await, make(&store, &of).await];
+    store.deliveries.lease(node, LEASE).await.expect("leases");
+    let found = async |after, patience| {
+        let found = store.alerts.failing_webhooks(after, patience, 10).await.expect("reads");
+        found.into_iter().map(|one| (one.webhook, one.tenant, one.disabled)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(None, Duration::ZERO).await, []);
+    let since = Progress { failing_since: Some(Some(at(2))), ..Progress::default() };
+    assert!(progress(&store, node, &failing, since).await);
+    let off = Progress { disable: Some(DisabledFor::Gone), ..Progress::default() };
+    assert!(progress(&store, node, &gone, off).await);
+    store.webhooks.set_enabled(asked.tenant_id, asked.id, false, by(3)).await.expect("disables");
+    let expected = [(failing.id, failing.tenant_id, false), (gone.id, gone.tenant_id, true)];
+    assert_eq!(found(None, Duration::from_secs(60)).await, expected);
+    assert_eq!(found(Some(failing.id), Duration::from_secs(60)).await, expected[1..]);
+    // It has not failed for a thousand years, and what is disabled is found whatever the patience.
+    assert_eq!(found(None, Duration::from_secs(1_000 * 365 * 24 * 3600)).await, expected[1..]);
+    let again = Progress { failing_since: Some(None), ..Progress::default() };
+    assert!(progress(&store, node, &failing, again).await);
+    store.webhooks.set_enabled(gone.tenant_id, gone.id, true, by(4)).await.expect("enables");
+    assert_eq!(found(None, Duration::ZERO).await, []);
+    assert!(well.enabled);
+}
+
 pub async fn dead_letters_are_bounded_and_the_dropped_are_counted(place: &Place) {
     let store = place.open().await;
     let (of, other) = (set_up(&store, "acme").await, set_up(&store, "rival").await);

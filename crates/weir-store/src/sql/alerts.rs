@@ -5,13 +5,13 @@ use super::columns::columns;
 use super::database::{Scope, Tx};
 use super::value::{Row, args};
 use crate::alerts::{
-    Alert, AlertFilter, AlertState, AlertStates, Alerts, QuotaReached, Sighting, Telling, Told, Unpaid,
-    Untold,
+    Alert, AlertFilter, AlertState, AlertStates, Alerts, FailingWebhook, QuotaReached, Sighting, Telling,
+    Told, Unpaid, Untold,
 };
 use crate::{After, By, Page, Reply, Standing, StoreError};
 use serde_json::json;
 use std::time::Duration;
-use weir_core::{AlertId, NodeId, SystemTopic, TenantId, Timestamp};
+use weir_core::{AlertId, NodeId, SystemTopic, TenantId, Timestamp, WebhookId};
 
 macro_rules! alert_columns {
     () => {
@@ -335,6 +335,32 @@ impl Alerts for Sql {
                 Ok(Unpaid { tenant: row.get("tenant_id")?, suspended, since: row.get("since")? })
             };
             rows.iter().map(unpaid).collect()
+        })
+    }
+
+    fn failing_webhooks(
+        &self,
+        after: Option<WebhookId>,
+        patience: Duration,
+        limit: u32,
+    ) -> Reply<'_, Vec<FailingWebhook>> {
+        // Who asked for it to be disabled knows.
+        const FAILING: &str = "SELECT id, tenant_id, enabled, coalesce(disabled_at, failing_since) AS since FROM webhooks
+             WHERE id > $1 AND (enabled = 1 AND failing_since <= $2 OR enabled = 0 AND disabled_for IN ('failing', 'gone'))
+             ORDER BY id LIMIT $3";
+        self.call(async move {
+            let long_ago = self.now().await?.minus(patience);
+            let args = args![after.unwrap_or(WebhookId::from_uuid(uuid::Uuid::nil())), long_ago, limit];
+            let rows = self.database.fetch_all(Scope::Operator, FAILING, args).await?;
+            let failing = |row: &Row| {
+                Ok(FailingWebhook {
+                    webhook: row.get("id")?,
+                    tenant: row.get("tenant_id")?,
+                    since: row.get("since")?,
+                    disabled: row.get::<i64>("enabled")? == 0,
+                })
+            };
+            rows.iter().map(failing).collect()
         })
     }
 

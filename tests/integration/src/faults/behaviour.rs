@@ -128,7 +128,7 @@ async fn what_does_not_answer_is_given_up_on_and_named() {
         ("WEIR_DATABASE_CALL_TIMEOUT", "500ms"),
         ("WEIR_DATABASE_ACQUIRE_TIMEOUT", "500ms"),
         ("WEIR_NATS_REQUEST_TIMEOUT", "500ms"),
-        ("WEIR_LIMITS_ACCESS_WINDOW", "1m"),
+        ("WEIR_LIMITS_ACCESS_WINDOW", "50s"),
     ];
     let app = TestApp::cluster_over_links(1, &settings).await;
     let tenant = app.tenant().await;
@@ -170,7 +170,7 @@ async fn what_does_not_answer_is_given_up_on_and_named() {
 /// A session that was just made when its tenant changed is looked at again; that the database is away then ends no connection.
 #[tokio::test]
 async fn a_session_that_cannot_be_judged_just_now_stays() {
-    let settings = [("WEIR_DATABASE_CALL_TIMEOUT", "500ms"), ("WEIR_LIMITS_ACCESS_WINDOW", "1m")];
+    let settings = [("WEIR_DATABASE_CALL_TIMEOUT", "500ms"), ("WEIR_LIMITS_ACCESS_WINDOW", "50s")];
     let app = TestApp::cluster_over_links(2, &settings).await;
     let tenant = app.tenant().await;
     let key = app.key(&tenant, &[weir_core::Scope::EventsSubscribe]).await;
