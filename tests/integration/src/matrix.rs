@@ -4,6 +4,8 @@
 use crate::members;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 use weir_core::{Permission, Permissions, Role, Scope};
 use weir_testkit::{Answer, Api, Tenant, TestApp};
 
@@ -263,4 +265,66 @@ fn the_table_names_a_role_for_everything() {
         assert!(!permission.roles().is_empty(), "{permission}");
         assert!(Role::ALL.iter().any(|role| Permissions::of_role(*role).contains(*permission)));
     }
+}
+
+/// The statements in a server's log from some byte on, those that it also makes on its own left out.
+fn statements(app: &TestApp, from: usize, own: &HashSet<String>) -> (Vec<String>, usize) {
+    let log = app.nodes[0].log();
+    let lines = log.get(from..).unwrap_or_default().lines();
+    let statement = |line: &str| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        (line["target"] == "sqlx::query").then(|| format!("{} {}", line["summary"], line["db.statement"]))
+    };
+    let mut found: Vec<_> = lines.filter_map(statement).filter(|one| !own.contains(one)).collect();
+    found.sort_unstable();
+    (found, log.len())
+}
+
+/// How long an answer takes says nothing either: what is another's is looked for in the same way as what is nobody's.
+#[tokio::test]
+async fn what_is_anothers_takes_the_same_statements_as_what_is_nobodys() {
+    let app = TestApp::start_with(&[
+        ("WEIR_AUTH_ATTEMPTS_PER_ADDRESS", "0"),
+        ("WEIR_TELEMETRY_LOG_LEVEL", "info,sqlx::query=debug"),
+        ("WEIR_TELEMETRY_LOG_FORMAT", "json"),
+    ])
+    .await;
+    let (tenant, other) = (app.tenant().await, app.tenant().await);
+    let stranger = app.api(&other.api_key);
+    stranger.get("/v1/admin/keys", &[]).await.expect(200);
+    // What the server asks by itself, all of it every few seconds.
+    let (mut own, mut read) = (HashSet::new(), 0);
+    let quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_secs(4) {
+        let (found, end) = statements(&app, read, &own);
+        read = end;
+        own.extend(found);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let holds = Permissions::of_scopes(weir_core::Scopes::all());
+    let mut compared = 0;
+    for route in routes(&app.api(&tenant.api_key)).await {
+        if !route.path.contains("{id}") || !holds.contains(route.permission) {
+            continue;
+        }
+        let path = existing(&app, &tenant, &route, Scope::AdminWrite).await;
+        let mut last = (Vec::new(), Vec::new());
+        // Now and then the server does something of its own that is rarer.
+        for _ in 0..5 {
+            let taken = async |path: &str| {
+                let from = app.nodes[0].log().len();
+                let answer = ask(&stranger, &route, path).await;
+                assert!((400..500).contains(&answer.status), "{} {path}: {}", route.method, answer.body);
+                statements(&app, from, &own).0
+            };
+            last = (taken(&path).await, taken(&missing(&route.path)).await);
+            if last.0 == last.1 {
+                break;
+            }
+        }
+        assert_eq!(last.0, last.1, "{} {}", route.method, route.path);
+        compared += usize::from(!last.0.is_empty());
+    }
+    assert!(compared >= 5, "only {compared} routes asked the database anything");
+    app.finish().await;
 }
