@@ -175,7 +175,9 @@ property!(
     /// to dead letter queues
     dead_letter_routing,
     refused(),
-    buries
+    buries,
+    // Each attempt is a transaction, and on SQLite all wait in one line: a slow disk must not close the access window.
+    &[("WEIR_RETENTION_INTERVAL", "1m"), ("WEIR_LIMITS_ACCESS_WINDOW", "30s")]
 );
 
 /// What an endpoint refuses is a dead letter with all that it was; what it takes is none; and what it takes later, in the

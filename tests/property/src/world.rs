@@ -125,16 +125,8 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not text: {value}")).to_owned()
 }
 
-/// Holds `property` for [`CASES`] inputs of `strategy`; afterwards nothing may be left over.
-pub fn hold<S, F>(backend: Backend, source: &'static str, strategy: &S, property: F)
-where
-    S: Strategy<Value: Debug>,
-    F: AsyncFn(&mut World, S::Value) -> TestCaseResult,
-{
-    hold_with(backend, source, &[], strategy, property);
-}
-
-/// The same, of servers with more settings.
+/// Holds `property` for [`CASES`] inputs of `strategy`; afterwards nothing may be left over. The servers have
+/// these settings besides the common ones.
 pub fn hold_with<S, F>(
     backend: Backend,
     source: &'static str,
@@ -164,18 +156,23 @@ pub fn hold_with<S, F>(
 /// One property of the document: its tag, its name, its inputs, and what must hold for each of them.
 macro_rules! property {
     ($(#[$tag:meta])* $name:ident, $strategy:expr, $property:path) => {
+        $crate::world::property!($(#[$tag])* $name, $strategy, $property, &[]);
+    };
+    // Of servers with more settings.
+    ($(#[$tag:meta])* $name:ident, $strategy:expr, $property:path, $settings:expr) => {
         $(#[$tag])*
         mod $name {
             use super::*;
+            use $crate::world::{Backend, hold_with};
 
             #[test]
             fn embedded() {
-                $crate::world::hold($crate::world::Backend::Embedded, file!(), &$strategy, $property);
+                hold_with(Backend::Embedded, file!(), $settings, &$strategy, $property);
             }
 
             #[test]
             fn cluster() {
-                $crate::world::hold($crate::world::Backend::Cluster, file!(), &$strategy, $property);
+                hold_with(Backend::Cluster, file!(), $settings, &$strategy, $property);
             }
         }
     };
