@@ -38,6 +38,8 @@ mod graphql_matrix;
 #[cfg(test)]
 mod hops;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod limits;
