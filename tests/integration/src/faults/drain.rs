@@ -162,7 +162,8 @@ async fn more_new_connections_than_a_node_takes_are_spread() {
 /// Everybody comes back at once, with a cursor, and the database is asked nothing: it stands still while they do.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_costs_the_database_nothing() {
-    let settings = [("WEIR_LIMITS_ACCESS_WINDOW", "50s"), ("WEIR_LIMITS_NEW_CONNECTIONS_PER_SECOND", "10000")];
+    let settings =
+        [("WEIR_LIMITS_ACCESS_WINDOW", "50s"), ("WEIR_LIMITS_NEW_CONNECTIONS_PER_SECOND", "10000")];
     let app = TestApp::cluster_with_own_database(1, &settings).await;
     let tenant = app.tenant().await;
     let cursor = app.api(&tenant.api_key).publish("a", &json!(0)).await["cursor"].clone();
