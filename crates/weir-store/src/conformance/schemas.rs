@@ -131,6 +131,8 @@ pub async fn of_others_are_out_of_reach(place: &Place) {
 pub async fn races_lose_nothing(place: &Place) {
     let nodes = [place.open().await, place.open().await];
     let of = project(&nodes[0], "acme").await;
+    // For every version: what is lost here is lost by a race.
+    let room = SchemaRoom { old: 100, ..ROOM };
     let versions = at_once(8, |n| {
         let store = nodes[n % 2].clone();
         async move {
@@ -138,7 +140,7 @@ pub async fn races_lose_nothing(place: &Place) {
                 let current = store.schemas.get(of.0, of.1, pattern("a"), None).await;
                 let replaces = current.ok().map(|schema| schema.version);
                 let new = new("a", &format!("{{\"title\":\"{n}\"}}"), replaces);
-                match store.schemas.set(of.0, of.1, new, ROOM, by(1)).await.expect("answers") {
+                match store.schemas.set(of.0, of.1, new, room, by(1)).await.expect("answers") {
                     SchemaSet::Done(changed) => break changed.value.version,
                     SchemaSet::Superseded => {}
                     full => panic!("{full:?}"),
