@@ -40,7 +40,7 @@ generate: ## Rewrite the files that are made from code (docs/openapi.json, …)
 	@bash tests/generated.sh write
 
 bench: ## Measure Weir beside this machine's floor and nginx nchan; QUICK=1 is the short form
-	@bash tests/setup.sh toolchain
+	@bash tests/setup.sh toolchain postgres tools
 	cargo build --profile $(PROFILE) --bin weir
 	@bash tests/load/bench.sh $(PROFILE)
 

@@ -56,16 +56,18 @@ start_weir() {
 # WEIR_URL, WEIR_API_KEY and `$nodes`, the URLs. The servers end when descriptor 9 is closed.
 start_cluster() {
   stop_servers
+  # Apart from the start, which waits for servers only; and on all cores.
+  cargo build --quiet -p weir-testkit --example cluster
   rm -f "$work/cluster" "$work/cluster-in"
   mkfifo "$work/cluster-in"
   WEIR_TEST_BINARY="$(realpath "$weir")" ${on_server_core[@]+"${on_server_core[@]}"} \
-    cargo run --quiet -p weir-testkit --example cluster -- "$1" \
+    "${CARGO_TARGET_DIR:-target}/debug/examples/cluster" "$1" \
     <"$work/cluster-in" >"$work/cluster" 2>"$work/cluster-log" &
   server=$!
   exec 9>"$work/cluster-in"
   await_file "$work/cluster" "$work/cluster-log"
   WEIR_API_KEY="$(field "$work/cluster" api_key)"
-  read -r -a nodes < <(grep -o 'http://[0-9.:]*' "$work/cluster" | tr '\n' ' ')
+  read -r -a nodes <<<"$(grep -o 'http://[0-9.:]*' "$work/cluster" | tr '\n' ' ')"
   WEIR_URL="${nodes[0]}"
   export WEIR_API_KEY WEIR_URL
 }
