@@ -27,6 +27,7 @@ pub struct Alerts {
     pub version_skew: Duration,
     pub reporting_stuck: Duration,
     pub webhook_failing: Duration,
+    pub retention_percent: u32,
     pub dead_letters: u32,
     #[serde(deserialize_with = "filled")]
     pub webhook_url: Option<String>,
@@ -58,6 +59,7 @@ impl Default for Alerts {
             version_skew: settings.version_skew.into(),
             reporting_stuck: settings.reporting_stuck.into(),
             webhook_failing: settings.webhook_failing.into(),
+            retention_percent: settings.retention_percent,
             dead_letters: settings.dead_letters,
             webhook_url: settings.webhook_url,
             webhook_secret: settings.webhook_secret,
@@ -96,6 +98,7 @@ impl Alerts {
             version_skew: self.version_skew.std(),
             reporting_stuck: self.reporting_stuck.std(),
             webhook_failing: self.webhook_failing.std(),
+            retention_percent: self.retention_percent,
             dead_letters: self.dead_letters,
             data_dir,
             webhook_url: self.webhook_url.clone(),

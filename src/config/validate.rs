@@ -289,6 +289,7 @@ impl Config {
         check.duration("alerts.version_skew", alerts.version_skew, "0s", "7d");
         check.duration("alerts.reporting_stuck", alerts.reporting_stuck, "1m", "30d");
         check.duration("alerts.webhook_failing", alerts.webhook_failing, "1s", "7d");
+        check.range("alerts.retention_percent", alerts.retention_percent, 1, 99);
         check.range("alerts.dead_letters", alerts.dead_letters, 1, 10_000);
         check.duration("alerts.resend", alerts.resend, "500ms", "10m");
         let urls = alerts.alertmanagers().into_iter().map(|url| ("alerts.alertmanager_urls", url));
@@ -297,7 +298,7 @@ impl Config {
             check.that(web, setting, || format!("`{url}` is not a URL: begin it with https:// or http://"));
         }
         if let Some(secret) = &alerts.webhook_secret {
-            check.that(weir_engine::alerts::is_webhook_secret(secret), "alerts.webhook_secret", || {
+            check.that(weir_outbound::webhook::is_secret(secret), "alerts.webhook_secret", || {
                 "is not `whsec_` and at least 16 bytes in base64: make one with `echo whsec_$(openssl rand -base64 24)`"
                     .into()
             });

@@ -1,9 +1,10 @@
 //! Traces on their way out: OTLP over HTTP, in batches, from a thread of its own.
 //!
-//! Ended spans wait in a queue of a fixed length; what does not fit is dropped, so a collector that is slow or gone costs
-//! nothing but its traces. Sampling is decided before there is a span (`Tracer::samples`), and for children with their
-//! parent.
+//! Ended spans wait in a queue of a fixed length; what does not fit is dropped and counted (`queue.rs`), so a collector that
+//! is slow or gone costs nothing but its traces. Sampling is decided before there is a span (`Tracer::samples`), and for
+//! children with their parent.
 
+use super::queue::{Bounded, Spans, Watched};
 use crate::config::Telemetry;
 use anyhow::Context;
 use opentelemetry::trace::TracerProvider;
@@ -11,24 +12,25 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 use percent_encoding::percent_decode_str;
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::registry::LookupSpan;
 use weir_core::{Secret, TraceContext};
-use weir_engine::{Tracer, Traces};
+use weir_engine::{SpanCounts, Tracer, Traces};
 
 /// OpenTelemetry's own variables that say where to.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// Those that say with which headers; the first that is set counts.
+const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
 /// The share of traces that are recorded; counts while `telemetry.sampling` says nothing else than its default.
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+/// How many ended spans may wait, and how many if that is not said.
+const QUEUE: (&str, usize) = ("OTEL_BSP_MAX_QUEUE_SIZE", 2048);
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -50,29 +52,56 @@ pub fn headers(setting: &Secret) -> Option<HashMap<String, String>> {
         .collect()
 }
 
+/// Where traces go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Batches are posted there.
+    pub url: String,
+    /// With these. They hold secrets.
+    pub headers: HashMap<String, String>,
+}
+
+/// Where the settings or the environment send traces; `None` when nothing is recorded.
+pub fn target(settings: &Telemetry) -> Option<Target> {
+    target_in(settings, variable)
+}
+
+fn target_in(settings: &Telemetry, variable: impl Fn(&str) -> Option<String>) -> Option<Target> {
+    if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let below = |base: &str| format!("{}/v1/traces", base.trim_end_matches('/'));
+    // The variable for traces alone is the whole URL, as OpenTelemetry has it.
+    let url = settings.otlp_endpoint.as_deref().map(below);
+    let url = url.or_else(|| variable(ENDPOINTS[0])).or_else(|| Some(below(&variable(ENDPOINTS[1])?)))?;
+    // A header of the environment goes before one of the settings with its name.
+    let mut all = settings.otlp_headers.as_ref().and_then(headers).unwrap_or_default();
+    let more = HEADERS.iter().find_map(|name| variable(name)).map(Secret::new);
+    all.extend(more.as_ref().and_then(headers).unwrap_or_default());
+    Some(Target { url, headers: all })
+}
+
 /// Starts the exporter, where the settings or the environment name a collector.
-pub fn start(settings: &Telemetry) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let named = settings.otlp_endpoint.is_some() || ENDPOINTS.iter().any(|name| variable(name).is_some());
-    if off || !named {
-        return Ok(None);
-    }
-    let mut builder = opentelemetry_otlp::SpanExporter::builder().with_http();
-    if let Some(endpoint) = &settings.otlp_endpoint {
-        builder = builder.with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
-    }
-    if let Some(headers) = settings.otlp_headers.as_ref().and_then(headers) {
-        builder = builder.with_headers(headers);
-    }
-    let exporter = builder.build().context("the exporter of traces cannot be set up")?;
-    let watched = Watched { exporter, failing: AtomicBool::new(false) };
+pub fn start(settings: &Telemetry) -> anyhow::Result<Option<(SdkTracerProvider, Arc<Spans>)>> {
+    let Some(target) = target(settings) else { return Ok(None) };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(target.url)
+        .with_headers(target.headers)
+        .build()
+        .context("the exporter of traces cannot be set up")?;
+    let room = variable(QUEUE.0).and_then(|text| text.trim().parse().ok()).unwrap_or(QUEUE.1).max(1);
+    let spans = Arc::new(Spans::default());
+    let processor = BatchSpanProcessor::builder(Watched::new(exporter, Arc::clone(&spans)))
+        .with_batch_config(BatchConfigBuilder::default().with_max_queue_size(room).build())
+        .build();
     let provider = SdkTracerProvider::builder()
-        .with_span_processor(BatchSpanProcessor::builder(watched).build())
+        .with_span_processor(Bounded::new(processor, room, Arc::clone(&spans)))
         // What reaches it was chosen before.
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
         .with_resource(resource(settings))
         .build();
-    Ok(Some(provider))
+    Ok(Some((provider, spans)))
 }
 
 fn resource(settings: &Telemetry) -> Resource {
@@ -105,17 +134,18 @@ where
 }
 
 /// The engine's view of it.
-pub fn traces(settings: &Telemetry) -> Traces {
+pub fn traces(settings: &Telemetry, spans: Arc<Spans>) -> Traces {
     let default = settings.sampling == Telemetry::default().sampling;
     let argument = variable(SAMPLER_ARGUMENT).filter(|_| default);
     let argument =
         argument.and_then(|text| f64::from_str(text.trim()).ok()).filter(|ratio| (0.0..=1.0).contains(ratio));
-    Traces::to(Arc::new(Recorder { ratio: argument.unwrap_or_else(|| settings.sampling.ratio()) }))
+    Traces::to(Arc::new(Recorder { ratio: argument.unwrap_or_else(|| settings.sampling.ratio()), spans }))
 }
 
 struct Recorder {
     /// Of the traces that begin here.
     ratio: f64,
+    spans: Arc<Spans>,
 }
 
 impl Tracer for Recorder {
@@ -148,6 +178,10 @@ impl Tracer for Recorder {
             )
         })
     }
+
+    fn spans(&self) -> SpanCounts {
+        self.spans.read()
+    }
 }
 
 fn remote(context: &TraceContext) -> SpanContext {
@@ -155,45 +189,6 @@ fn remote(context: &TraceContext) -> SpanContext {
     let state = context.tracestate().and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
     let (trace, span) = (TraceId::from_bytes(context.trace()), SpanId::from_bytes(context.span()));
     SpanContext::new(trace, span, flags, true, state)
-}
-
-/// Says that spans cannot be exported when that begins, and when it ends: not for each batch.
-#[derive(Debug)]
-struct Watched<E> {
-    exporter: E,
-    failing: AtomicBool,
-}
-
-impl<E: SpanExporter> SpanExporter for Watched<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let outcome = self.exporter.export(batch).await;
-        let failing = outcome.is_err();
-        if self.failing.swap(failing, Ordering::Relaxed) != failing {
-            match &outcome {
-                Err(error) => {
-                    let cause = error.to_string();
-                    tracing::warn!(
-                        cause,
-                        "traces cannot be exported and are lost until it works again: {cause}"
-                    );
-                }
-                Ok(()) => tracing::info!("traces are exported again"),
-            }
-        }
-        outcome
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
-    }
 }
 
 #[cfg(test)]
@@ -212,10 +207,40 @@ mod tests {
     }
 
     #[test]
+    fn settings_say_where_to_and_else_the_environment() {
+        let set = Telemetry {
+            otlp_endpoint: Some("http://one:4318/".to_owned()),
+            otlp_headers: Some(Secret::new("a=1,b=2")),
+            ..Telemetry::default()
+        };
+        let environment = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| {
+                pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            }
+        };
+        let url =
+            |settings: &Telemetry, pairs| target_in(settings, environment(pairs)).map(|target| target.url);
+        let unset = Telemetry::default();
+        assert_eq!(url(&unset, &[]), None);
+        assert_eq!(url(&set, &[("OTEL_SDK_DISABLED", "TRUE")]), None);
+        let both: &[_] = &[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://two/exactly/"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://three/"),
+        ];
+        assert_eq!(url(&set, both).as_deref(), Some("http://one:4318/v1/traces"));
+        assert_eq!(url(&unset, both).as_deref(), Some("http://two/exactly/"));
+        assert_eq!(url(&unset, &both[1..]).as_deref(), Some("http://three/v1/traces"));
+        let more = environment(&[("OTEL_EXPORTER_OTLP_HEADERS", "b=3,c=%20")]);
+        let headers = target_in(&set, more).expect("a target").headers;
+        let header = |name: &str| headers.get(name).map(String::as_str);
+        assert_eq!((header("a"), header("b"), header("c")), (Some("1"), Some("3"), Some(" ")));
+    }
+
+    #[test]
     fn whoever_sends_a_context_has_decided() {
         let context = |sampled| TraceContext::new([1; 16], [2; 8], sampled, None);
         for ratio in [0.0, 1.0] {
-            let recorder = Recorder { ratio };
+            let recorder = Recorder { ratio, spans: Arc::default() };
             assert!(recorder.samples(Some(&context(true))));
             assert!(!recorder.samples(Some(&context(false))));
             assert_eq!(recorder.samples(None), ratio > 0.5);

@@ -1,10 +1,11 @@
 //! Log lines and traces. Log lines are readable on a terminal, JSON elsewhere (`line.rs`); spans, which the rest of the
-//! program makes with the two targets of `weir_core::trace`, go to a collector (`export.rs`).
+//! program makes with the two targets of `weir_core::trace`, go to a collector (`export.rs`, `queue.rs`).
 
 mod export;
 mod line;
+mod queue;
 
-pub use export::headers;
+pub use export::{Target, headers, target};
 
 use crate::config::{LogFormat, Telemetry};
 use anyhow::Context;
@@ -61,7 +62,7 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<Running> {
         lines.event_format(line::Json).boxed()
     };
     let lines = lines.with_filter(filter(&settings.log_level)?.and(events()));
-    let exporter = export::start(settings)?;
+    let (exporter, counts) = export::start(settings)?.unzip();
     let spans = exporter.as_ref().map(|exporter| export::layer(exporter).with_filter(spans()));
     let registry = tracing_subscriber::registry().with(spans).with(lines);
     #[cfg(feature = "console")]
@@ -72,7 +73,7 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<Running> {
         let said = panic.payload_as_str().unwrap_or("nothing");
         tracing::error!(place, "a thread panicked at {place}: {said}");
     }));
-    let traces = if exporter.is_some() { export::traces(settings) } else { Traces::default() };
+    let traces = counts.map(|counts| export::traces(settings, counts)).unwrap_or_default();
     Ok(Running { exporter, traces })
 }
 

@@ -15,6 +15,9 @@ pub struct Thresholds {
     pub longest_pause: Duration,
 }
 
+/// So long after a call may try again a breaker is still called open.
+const UNTRIED: Duration = Duration::from_secs(10);
+
 impl Default for Thresholds {
     fn default() -> Self {
         Self { failures: 5, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(1) }
@@ -85,10 +88,10 @@ impl Breaker {
         opened
     }
 
-    /// Whether calls are refused.
+    /// Whether calls are refused. When nobody has tried for long none is, and whether it would be answered nobody knows.
     #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.state().open_until.is_some()
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.state().open_until.is_some_and(|until| now < until + UNTRIED)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,7 +121,8 @@ mod tests {
             assert!(!breaker.failed(now));
         }
         assert_eq!(breaker.admit(now), Ok(()), "an answer in between counts");
-        assert!(breaker.failed(now) && breaker.is_open());
+        assert!(breaker.failed(now) && breaker.is_open(now));
+        assert!(!breaker.is_open(now + Duration::from_secs(11)), "nobody tries");
         let wait = breaker.admit(now).expect_err("open");
         assert!(wait <= Duration::from_millis(100), "{wait:?}");
         now += wait;
@@ -128,7 +132,7 @@ mod tests {
         now += breaker.admit(now).expect_err("still open");
         assert_eq!(breaker.admit(now), Ok(()));
         breaker.answered();
-        assert_eq!((breaker.admit(now), breaker.is_open()), (Ok(()), false));
+        assert_eq!((breaker.admit(now), breaker.is_open(now)), (Ok(()), false));
     }
 
     #[test]

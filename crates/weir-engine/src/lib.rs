@@ -41,7 +41,7 @@ pub use resume::{Gap, GapReason, Start};
 pub use retention::{Kept, RetentionSettings};
 pub use schemas::{Difference, SchemaWish, SetSchema};
 pub use session::{Envelope, Farewell, Operation, Session, SubscribeError, Subscribed, Voice};
-pub use trace::{Origin, Tracer, Traces};
+pub use trace::{Origin, SpanCounts, Tracer, Traces};
 
 // What administration answers with; the gateway does not name the store.
 pub use weir_store::alerts::{Alert, AlertFilter, AlertState, AlertStates};

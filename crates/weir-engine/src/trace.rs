@@ -26,6 +26,20 @@ pub trait Tracer: Send + Sync + 'static {
 
     /// Where the span is; `None` when it is not recorded.
     fn context(&self, span: &Span) -> Option<TraceContext>;
+
+    /// What became of the spans that ended.
+    fn spans(&self) -> SpanCounts;
+}
+
+/// What became of spans that ended, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpanCounts {
+    /// The collector took them.
+    pub exported: u64,
+    /// It did not, and they are lost.
+    pub failed: u64,
+    /// There was no room for them to wait in, and they are lost.
+    pub dropped: u64,
 }
 
 /// The [`Tracer`], if there is one.
@@ -84,6 +98,12 @@ impl Traces {
     #[must_use]
     pub const fn are_recorded(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// What became of the spans; `None` when nothing is recorded.
+    #[must_use]
+    pub fn spans(&self) -> Option<SpanCounts> {
+        self.0.as_ref().map(|tracer| tracer.spans())
     }
 
     /// Begins what came from `from`, or from nowhere; `span` makes a span with the target [`ROOT`] if it is to be

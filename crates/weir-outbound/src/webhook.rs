@@ -11,6 +11,8 @@ use weir_core::Secret;
 pub const PREFIX: &str = "whsec_";
 /// Random bytes of a secret.
 const BYTES: usize = 24;
+/// Bytes that a secret has at least which somebody else made.
+const LEAST_BYTES: usize = 16;
 
 /// A new secret: `whsec_` and 24 random bytes in base64.
 #[must_use]
@@ -18,12 +20,23 @@ pub fn secret(random: [u8; BYTES]) -> Secret {
     Secret::new(format!("{PREFIX}{}", STANDARD.encode(random)))
 }
 
+/// The bytes of a secret; `None` for one that does not begin with `whsec_`, or is not base64 after it.
+fn key(secret: &Secret) -> Option<Vec<u8>> {
+    // Exposed to sign with it.
+    STANDARD.decode(secret.expose().strip_prefix(PREFIX)?).ok()
+}
+
+/// Whether messages can be signed with this: `whsec_` and at least 16 bytes in base64.
+#[must_use]
+pub fn is_secret(secret: &Secret) -> bool {
+    key(secret).is_some_and(|key| key.len() >= LEAST_BYTES)
+}
+
 /// The value of `webhook-signature`: a signature for each secret, apart by spaces. A receiver takes any.
 #[must_use]
 pub fn signature(id: &str, seconds: i64, body: &[u8], secrets: &[Secret]) -> String {
     let signed = secrets.iter().filter_map(|secret| {
-        // Exposed to sign with it.
-        let key = STANDARD.decode(secret.expose().trim_start_matches(PREFIX)).ok()?;
+        let key = key(secret)?;
         // HMAC takes keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
         mac.update(format!("{id}.{seconds}.").as_bytes());
@@ -52,5 +65,13 @@ mod tests {
     fn secrets_are_of_the_documented_form() {
         let secret = secret([255; 24]);
         assert_eq!(secret.expose(), format!("whsec_{}", "/".repeat(32)));
+        assert!(is_secret(&secret));
+        for bad in
+            ["plain", "whsec_", "whsec_?", "whsec_MfKQ9r8GKYqrTwjUPD8=", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+        {
+            let bad = Secret::new(bad);
+            assert!(!is_secret(&bad), "{bad:?}");
+        }
+        assert_eq!(signature("id", 1, b"", &[Secret::new("plain")]), "", "nothing to sign with");
     }
 }

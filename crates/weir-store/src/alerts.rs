@@ -142,6 +142,17 @@ pub struct QuotaReached {
     pub limit: u64,
 }
 
+/// What a tenant keeps in the event logs, and how much it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Who.
+    pub tenant: TenantId,
+    /// Bytes of its events, in all projects together.
+    pub bytes: u64,
+    /// How many it may keep; 0 is as much as there is room.
+    pub limit: u64,
+}
+
 /// A tenant that does not stand well with its payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unpaid {
@@ -204,6 +215,9 @@ pub trait Alerts: Send + Sync {
 
     /// Tenants in whose period of now a share of the limit was reached, in the order of their ids.
     fn quotas_reached(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<QuotaReached>>;
+
+    /// What tenants keep that keep anything, in the order of their ids.
+    fn keeping(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<Keeping>>;
 
     /// Tenants that do not stand well with their payments, in the order of their ids.
     fn unpaid(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<Unpaid>>;

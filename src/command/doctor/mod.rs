@@ -9,6 +9,7 @@ mod finding;
 mod machine;
 mod services;
 mod settings;
+mod traces;
 
 use crate::config;
 use finding::Finding;
@@ -24,7 +25,7 @@ pub struct Args {
     /// Print the settings that hold, secrets masked, and check nothing.
     #[arg(long)]
     settings: bool,
-    /// Also call what only a running node calls: Stripe, Alertmanager.
+    /// Also call what only a running node calls: Stripe, Alertmanager, the collector of traces.
     #[arg(long)]
     reach: bool,
 }
@@ -54,5 +55,6 @@ async fn check(loaded: &config::Loaded, reach: bool) -> Vec<Finding> {
     findings.extend(machine::limits());
     findings.extend(machine::ports(config).await);
     findings.extend(services::check(config, reach).await);
+    findings.push(traces::check(config, reach).await);
     findings
 }

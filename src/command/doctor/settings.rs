@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Settings that are secrets, as they stand in a file.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 10] = [
     "secret_key",
     "database.url",
     "database.migration_url",
@@ -14,7 +14,9 @@ const SECRETS: [&str; 8] = [
     "nats.token",
     "oidc.client_secret",
     "stripe.secret_key",
+    "stripe.webhook_secrets",
     "alerts.webhook_secret",
+    "telemetry.otlp_headers",
 ];
 
 pub fn check(loaded: &Loaded) -> Vec<Finding> {

@@ -137,6 +137,10 @@ async fn a_node_without_its_database_tells_alertmanager_itself() {
         (manager.active("condition", "access-stale").await.len() == 2).then_some(())
     })
     .await;
+    until("Alertmanager to know that the database is not asked", async || {
+        manager.active("subject", "database").await.pop()
+    })
+    .await;
     app.resume_database();
     until("all to be over", async || {
         let still = manager.active("service", "weir").await;
@@ -175,5 +179,77 @@ async fn the_operators_webhook_is_told_until_it_listens() {
     assert!(raised[0].headers["webhook-signature"].starts_with("v1,"));
     assert_ne!(of("alert.resolved")[0].headers["webhook-id"], raised[0].headers["webhook-id"]);
     assert!(!app.nodes[0].log().contains(secret));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn that_the_log_is_not_asked_any_more_is_an_alert() {
+    let settings = [&QUICK[..], &[("WEIR_NATS_REQUEST_TIMEOUT", "500ms")]].concat();
+    let mut app = TestApp::cluster_with(1, weir_testkit::Replicas::One, &settings).await;
+    let tenant = app.tenant().await;
+    let operator = app.api(&members::operator(&app, "ops@weir.test").await.access);
+    app.api(&tenant.api_key).publish("a", &json!(1)).await;
+    app.nats().freeze().expect("NATS is stopped");
+    let raised = until("the alert to be raised", async || {
+        let event = json!({"topic": "a", "payload": 2});
+        app.api(&tenant.api_key).post("/v1/events", &event).await.refused(503, "EVENT_LOG_UNAVAILABLE");
+        let open = alerts(&operator, &[("state", "open")]).await;
+        open.into_iter().find(|alert| alert["condition"] == "breaker-open")
+    })
+    .await;
+    assert_eq!((&raised["subject"], &raised["severity"]), (&json!("log_append"), &json!("warning")));
+    assert_eq!(
+        (&raised["tenant_id"], &raised["runbook"]),
+        (&Value::Null, &json!("docs/runbooks.md#breaker-open"))
+    );
+    app.nats().thaw().expect("NATS goes on");
+    until("the alert to be over", async || {
+        let over = alerts(&operator, &[("state", "resolved")]).await;
+        over.into_iter().find(|alert| alert["id"] == raised["id"])
+    })
+    .await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_tenant_whose_room_for_events_is_full_is_told() {
+    let app = TestApp::start_with(&QUICK).await;
+    let (tenant, rival) = (app.tenant().await, app.tenant().await);
+    let api = app.api(&tenant.api_key);
+    for owner in [&tenant, &rival] {
+        for n in 0..20 {
+            app.api(&owner.api_key).publish("a", &json!(n)).await;
+        }
+    }
+    let bytes = until("all to be counted", async || {
+        let total = api.get("/v1/billing/storage", &[]).await.expect(200)["total"].clone();
+        (total["events"] == 20).then(|| total["bytes"].as_u64().expect("a number"))
+    })
+    .await;
+    let full = async || app.nodes[0].metrics().await.sum("weir_retention_full_tenants", &[]);
+    until("the first look", async || (full().await == Some(0.0)).then_some(())).await;
+    // The rival has no bound.
+    app.set_limits(&tenant, &json!({ "retention_bytes": bytes * 100 / 85 })).await;
+    let raised = open(&api, "retention-full").await;
+    assert_eq!((&raised["severity"], &raised["subject"]), (&json!("info"), &json!(tenant.tenant_id)));
+    assert_eq!(
+        (&raised["value"], &raised["limit"]),
+        (&json!(bytes.to_string()), &json!((bytes * 100 / 85).to_string()))
+    );
+    app.set_limits(&tenant, &json!({ "retention_bytes": bytes })).await;
+    until("it to be worse", async || {
+        let still = open(&api, "retention-full").await;
+        (still["severity"] == "warning").then(|| assert_eq!(still["id"], raised["id"]))
+    })
+    .await;
+    assert_eq!(full().await, Some(1.0));
+    assert_eq!(alerts(&app.api(&rival.api_key), &[]).await, Vec::<Value>::new());
+    app.set_limits(&tenant, &json!({ "retention_bytes": bytes * 10 })).await;
+    until("it to be over", async || {
+        let over = alerts(&api, &[("state", "resolved")]).await;
+        over.into_iter().find(|alert| alert["id"] == raised["id"])
+    })
+    .await;
+    assert_eq!(full().await, Some(0.0));
     app.finish().await;
 }

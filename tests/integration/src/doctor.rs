@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use tempfile::TempDir;
 use weir_testkit::stripe::FakeStripe;
-use weir_testkit::{Alertmanager, EmptyDatabase, NatsWithout, Replicas, TestApp, weir_with};
+use weir_testkit::{
+    Alertmanager, Behaviour, Collector, EmptyDatabase, NatsWithout, Receiver, Replicas, TestApp, weir_with,
+};
 
 /// Settings for a node that is not there.
 fn settings(folder: &TempDir, more: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -201,4 +203,51 @@ async fn what_is_wrong_with_stripe_and_alertmanager_is_named() {
     has(&report, "Stripe", "bad", "a live key goes to");
     has(&report, "Stripe", "warning", "may do anything");
     drop(manager);
+}
+
+#[tokio::test]
+async fn whether_the_collector_takes_traces_is_asked_as_the_exporter_would() {
+    let folder = TempDir::new().expect("a folder");
+    let collector = Collector::start();
+    let look = async |endpoint: &str, more: &[(&str, &str)], reach: &[&str]| {
+        let given = [&[("WEIR_TELEMETRY_OTLP_ENDPOINT", endpoint)], more].concat();
+        doctor(settings(&folder, &given), reach).await
+    };
+    let (_, report) = doctor(settings(&folder, &[]), &["--reach"]).await;
+    has(&report, "traces", "ok", "not recorded");
+    let (output, report) = look(&collector.endpoint(), &[], &[]).await;
+    assert!(output.status.success(), "{report}");
+    has(&report, "traces", "ok", "--reach asks");
+    let (output, report) = look(&collector.endpoint(), &[], &["--reach"]).await;
+    assert!(output.status.success(), "{report}");
+    has(&report, "traces", "ok", "takes them");
+
+    let bad = async |endpoint: &str, words: &str, advice: &str| {
+        let (output, report) = look(endpoint, &[], &["--reach"]).await;
+        assert_eq!(output.status.code(), Some(1));
+        has(&report, "traces", "bad", words);
+        let findings = report["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["check"] == "traces").expect("traces");
+        assert!(finding["advice"].as_str().is_some_and(|text| text.contains(advice)), "{finding}");
+    };
+    let closed = format!("http://127.0.0.1:{}", weir_testkit::free_ports(1)[0]);
+    bad(&closed, "refused", "see that the collector runs").await;
+    bad(&collector.grpc_endpoint(), "127.0.0.1", "4317 is for gRPC").await;
+    bad(&collector.endpoint().replace("http:", "https:"), "127.0.0.1", "speaks no TLS").await;
+    bad(&format!("{}/elsewhere", collector.endpoint()), "status 404", "most often 4318").await;
+
+    let other = Receiver::start().await;
+    bad(other.url(), "not as a collector does", "most often 4318").await;
+    other.then([Behaviour::Status(503)]);
+    let (output, report) = look(other.url(), &[], &["--reach"]).await;
+    assert!(output.status.success(), "{report}");
+    has(&report, "traces", "warning", "status 503");
+    other.then([Behaviour::Status(401)]);
+    let headers = [("WEIR_TELEMETRY_OTLP_HEADERS", "authorization=Bearer%20canary,x-team=one")];
+    let (output, report) = look(other.url(), &headers, &["--reach"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    has(&report, "traces", "bad", "headers sent: authorization, x-team");
+    assert!(!report.to_string().contains("canary"), "{report}");
+    let asked = other.came().pop().expect("a request");
+    assert_eq!((asked.headers["authorization"].as_str(), asked.raw.len()), ("Bearer canary", 2));
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use weir_testkit::prometheus::{Prometheus, promtool};
 use weir_testkit::stripe::FakeStripe;
-use weir_testkit::{Replicas, Sse, Tenant, TestApp, Ws, until};
+use weir_testkit::{Collector, Replicas, Sse, Tenant, TestApp, Ws, until};
 
 /// What can be measured, as the documentation has it.
 const CATALOGUE: &str = include_str!("../../../docs/metrics.md");
@@ -39,6 +39,8 @@ async fn work(app: &TestApp, tenant: &Tenant) -> (Ws, Sse) {
 async fn the_catalogue_is_what_is_exposed() {
     let fake = FakeStripe::start().await;
     let stripe = fake.settings(&fake.metered_plan());
+    let collector = Collector::start();
+    let stripe = [stripe, collector.settings()].concat();
     let stripe: Vec<_> = stripe.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let embedded = TestApp::start_with(&stripe).await;
     let cluster = TestApp::cluster_with(1, Replicas::One, &[NATS_LIMIT]).await;

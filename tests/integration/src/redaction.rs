@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
-use weir_testkit::{Answer, Collector, Graphql, Replicas, TestApp, Ws, now, until};
+use weir_testkit::{Answer, Behaviour, Collector, Graphql, Receiver, Replicas, TestApp, Ws, now, until};
 
 /// The secrets that were sent, by where they went, and every answer that was given to one.
 #[derive(Default)]
@@ -60,6 +60,13 @@ fn settings(canaries: &Canaries) -> Vec<(String, String)> {
         pair("WEIR_STRIPE_WEBHOOK_SECRETS", format!("whsec_{}", canaries.make("Stripe's webhook secret"))),
         pair("WEIR_STRIPE_PRICE", "price_1".into()),
         pair("WEIR_PUBLIC_URL", "https://weir.test".into()),
+        pair("WEIR_OUTBOUND_ALLOW_NETWORKS", "127.0.0.0/8".into()),
+        pair("WEIR_WEBHOOKS_RETRIES", "100ms".into()),
+        pair(
+            "WEIR_ALERTS_WEBHOOK_SECRET",
+            format!("whsec_{}", canaries.make("the secret of the alerts' webhook").repeat(2)),
+        ),
+        pair("WEIR_ALERTS_WEBHOOK_URL", "http://127.0.0.1:1".into()),
         // Nobody is there: every call fails, and is told of.
         pair("WEIR_STRIPE_API_BASE", "http://127.0.0.1:1".into()),
         pair("WEIR_OIDC_ISSUER", "https://127.0.0.1:1".into()),
@@ -94,6 +101,8 @@ async fn shown_nowhere(canaries: &Canaries, collector: &Collector, app: TestApp)
     over_sockets(canaries, &app, &tenant).await;
     people(canaries, &app, &tenant).await;
     payloads(canaries, &app, &tenant).await;
+    schemas(canaries, &app, &tenant).await;
+    webhooks(canaries, &app, &tenant).await;
 
     // What was said above has arrived when this has.
     let request =
@@ -270,6 +279,92 @@ async fn payloads(canaries: &Canaries, app: &TestApp, tenant: &weir_testkit::Ten
     let answer = Answer::of(request).await;
     assert_eq!(answer.status, 400, "{answer:?}");
     canaries.heard(&answer.body.to_string());
+}
+
+/// Schemas are their tenants' own: who publishes is told what does not fit, and nobody else anything.
+async fn schemas(canaries: &Canaries, app: &TestApp, tenant: &weir_testkit::Tenant) {
+    let api = app.api(&tenant.api_key);
+    let set = async |schema: Value| {
+        let request = api.request(Method::PUT, "/v1/topics/sealed/schema").json(&json!({ "schema": schema }));
+        Answer::of(request).await
+    };
+    let title = canaries.make("a schema's title");
+    let word = canaries.make("a word that a schema asks for");
+    let good = json!({
+        "title": title,
+        "type": "object",
+        "required": ["n"],
+        "properties": {
+            "n": {"const": word},
+            "m": {"pattern": format!("^{}$", canaries.make("a schema's pattern"))},
+        },
+    });
+    let answer = set(good).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    for payload in [json!({}), json!({"n": 1}), json!({"n": "other", "m": "other"}), json!([])] {
+        let answer = api.post("/v1/events", &json!({"topic": "sealed", "payload": payload})).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        // The publisher is told what was asked of it, and nothing else of the schema or of its own payload.
+        assert!(!answer.body.to_string().contains(&title), "{answer:?}");
+    }
+    for bad in [
+        json!({"type": canaries.make("a type of a schema that is none")}),
+        json!({"type": "object", "properties": {"n": {"type": "integer", "title": canaries.make("a schema that does not go on")}}}),
+        json!({"$ref": format!("https://{}.test/schema", canaries.make("a schema elsewhere"))}),
+        json!({"pattern": format!("(((({}", canaries.make("a pattern that is none"))}),
+    ] {
+        // Its author is told what is wrong with it, in the words of the schema.
+        let answer = set(bad).await;
+        assert!((400..500).contains(&answer.status), "{answer:?}");
+    }
+}
+
+/// What Weir signs with is told once, to who made it or has it changed; with it are what it sends, and to where.
+async fn webhooks(canaries: &Canaries, app: &TestApp, tenant: &weir_testkit::Tenant) {
+    let (api, receiver) = (app.api(&tenant.api_key), Receiver::start().await);
+    let bare = |secret: &Value| {
+        let secret = secret.as_str().and_then(|secret| secret.strip_prefix("whsec_"));
+        secret.expect("a secret of Standard Webhooks").to_owned()
+    };
+    let url = format!("{}/{}", receiver.url(), canaries.make("the path of a webhook's URL"));
+    let wish = json!({ "url": url, "topics": ["hooked.>"] });
+    let made = api.post("/v1/admin/webhooks", &wish).await.expect(201);
+    let path = format!("/v1/admin/webhooks/{}", made["id"].as_str().expect("an id"));
+    let first = bare(&made["secret"]);
+    let rotated = api.post(&format!("{path}/rotate"), &json!({ "grace_seconds": 3600 })).await.expect(201);
+    let second = bare(&rotated["secret"]);
+    assert_ne!(first, second);
+    // Taken once, dead once: refused with words of the endpoint's own.
+    api.publish("hooked.taken", &json!(canaries.make("a payload that is sent on"))).await;
+    receiver.took("the event", |taken| taken.len() == 1).await;
+    let words = canaries.make("what an endpoint answers");
+    receiver.always(Behaviour::With(500, "x-words", words));
+    api.publish("hooked.dead", &json!(canaries.make("a payload that is dead"))).await;
+    until("the message to be dead", async || {
+        let list = api.get("/v1/admin/dead-letters", &[]).await.expect(200);
+        (list["data"].as_array().map(Vec::len) == Some(1)).then_some(())
+    })
+    .await;
+    receiver.always(Behaviour::Status(204));
+    let signed: Vec<String> =
+        receiver.came().iter().map(|one| one.headers["webhook-signature"].clone()).collect();
+    for signature in signed.iter().flat_map(|all| all.split(' ')) {
+        canaries.take("a signature of an outgoing webhook", signature.trim_start_matches("v1,"));
+    }
+    canaries.heard(&api.get(&format!("{path}/attempts"), &[]).await.expect(200).to_string());
+    // Who may look at webhooks and letters is shown where they go and what they are, and never the secret.
+    let shown = [
+        api.get("/v1/admin/webhooks", &[]).await.expect(200),
+        api.get(&path, &[]).await.expect(200),
+        api.get("/v1/admin/dead-letters", &[]).await.expect(200),
+        api.get("/v1/admin/audit", &[]).await.expect(200),
+    ];
+    for secret in [&first, &second] {
+        assert!(shown.iter().all(|answer| !answer.to_string().contains(secret.as_str())));
+        assert_eq!(app.places_with(secret), Vec::<String>::new(), "the secret is kept sealed");
+    }
+    canaries.take("a webhook's first secret", &first);
+    canaries.take("a webhook's second secret", &second);
 }
 
 #[tokio::test]

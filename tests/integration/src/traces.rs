@@ -39,10 +39,61 @@ async fn a_collector_that_is_gone_costs_nothing_but_its_spans() {
         app.api(&tenant.api_key).publish("a", &json!(n)).await;
     }
     assert_eq!(complaints(&app), 1, "{}", app.nodes[0].log());
+    assert!(spans(&app, "failed").await.is_some_and(|count| count > 0.0));
+    assert_eq!(spans(&app, "exported").await, Some(0.0));
     drop(stream);
     let begun = Instant::now();
     app.nodes[0].stop_within(Duration::from_secs(30)).await;
     assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+/// How many spans of a node had this outcome.
+async fn spans(app: &TestApp, outcome: &str) -> Option<f64> {
+    app.nodes[0].metrics().await.sum("weir_trace_spans_total", &[&format!("outcome=\"{outcome}\"")])
+}
+
+#[tokio::test]
+async fn what_becomes_of_spans_is_counted() {
+    let collector = Collector::start();
+    let settings = collector.settings();
+    let app = TestApp::start_with(&pairs(&settings)).await;
+    let tenant = app.tenant().await;
+    for n in 0..20 {
+        app.api(&tenant.api_key).publish("a", &json!(n)).await;
+    }
+    // Two for each at least: the request and the publish.
+    until("the spans to be exported", async || spans(&app, "exported").await.filter(|count| *count >= 40.0))
+        .await;
+    assert_eq!((spans(&app, "failed").await, spans(&app, "dropped").await), (Some(0.0), Some(0.0)));
+    app.finish().await;
+
+    // A collector that takes connections and says nothing.
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", hangs.local_addr().expect("an address"));
+    let settings = [
+        ("WEIR_TELEMETRY_OTLP_ENDPOINT", endpoint.as_str()),
+        ("WEIR_TELEMETRY_SAMPLING", "100%"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16"),
+    ];
+    let app = TestApp::start_with(&settings).await;
+    let tenant = app.tenant().await;
+    for n in 0..100 {
+        app.api(&tenant.api_key).publish("a", &json!(n)).await;
+    }
+    // 64 wait, 16 or fewer are under way.
+    assert!(spans(&app, "dropped").await.is_some_and(|count| count >= 100.0));
+    assert_eq!(spans(&app, "exported").await, Some(0.0));
+    assert_eq!(app.nodes[0].log().matches("spans are dropped").count(), 1, "{}", app.nodes[0].log());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn without_a_collector_no_spans_are_counted() {
+    let app = TestApp::start().await;
+    assert_eq!(spans(&app, "exported").await, None);
+    app.finish().await;
 }
 
 #[tokio::test]

@@ -75,6 +75,9 @@ conditions! {
     /// A tenant used a good part of its events for this period.
     QuotaThreshold = "quota-threshold",
         "Raise the plan or the spend cap, or publish less: at 100 % events are refused until the period ends.";
+    /// A tenant keeps nearly as many bytes of events as it may.
+    RetentionFull = "retention-full",
+        "Raise limits.retention_bytes, publish less, or live with it: the oldest events go before their age.";
     /// An endpoint of a tenant has taken nothing for long, or is disabled for it.
     WebhookFailing = "webhook-failing",
         "Look at its attempts (/v1/admin/webhooks/{id}/attempts), mend the endpoint, then enable it; what became dead letters is redriven.";

@@ -7,9 +7,7 @@ use super::node::words;
 use super::watch::Watch;
 use crate::engine::Engine;
 use std::time::{Duration, Instant};
-use weir_core::Severity;
-use weir_core::Severity::{Critical, Info, Warning};
-use weir_store::alerts::QuotaReached;
+use weir_core::Severity::Warning;
 use weir_store::{ReportState, StoreError};
 
 /// Tenants read at once.
@@ -25,6 +23,7 @@ impl Engine {
         found.extend(self.look_at_versions(watch).await?);
         found.extend(self.look_at_reports(watch).await?);
         self.look_at_quotas(&mut found).await?;
+        self.look_at_retention(&mut found).await?;
         self.look_at_arrears(&mut found).await?;
         self.look_at_endpoints(&mut found).await?;
         self.look_at_dead_letters(watch, &mut found).await?;
@@ -87,72 +86,5 @@ impl Engine {
                 .measured(format!("{age} s"), format!("{limit} s"))
                 .times(begins.into())
         }))
-    }
-
-    async fn look_at_quotas(&self, found: &mut Vec<Found>) -> Result<(), StoreError> {
-        // They may be many and last for weeks, so they are written rarely.
-        let hold = self.alerts.settings.hold_of_events();
-        let (mut after, begin) = (None, found.len());
-        while found.len() - begin < TENANTS {
-            let page = self.store.alerts.quotas_reached(after, PAGE).await?;
-            for QuotaReached { tenant, threshold, limit } in &page {
-                let severity = quota_severity(*threshold);
-                let message = format!(
-                    "The tenant has used {threshold} % or more of its {limit} events of this period{}.",
-                    if *threshold >= 100 { ": further ones are refused" } else { "" }
-                );
-                found.push(
-                    Found::new(Condition::QuotaThreshold, severity, message, hold)
-                        .about(tenant)
-                        .of(*tenant)
-                        .measured(format!("{threshold} %"), limit),
-                );
-            }
-            after = page.last().map(|one| one.tenant);
-            if page.len() < PAGE as usize {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn look_at_arrears(&self, found: &mut Vec<Found>) -> Result<(), StoreError> {
-        let hold = self.alerts.settings.hold_of_installation();
-        let (mut after, begin) = (None, found.len());
-        while found.len() - begin < TENANTS {
-            let page = self.store.alerts.unpaid(after, PAGE).await?;
-            for one in &page {
-                let since = one.since.map_or_else(String::new, |since| format!(" since {since}"));
-                let (severity, message) = if one.suspended {
-                    (Critical, format!("A payment is missing{since}, and the tenant is suspended."))
-                } else {
-                    (
-                        Warning,
-                        format!(
-                            "A payment is missing{since}; the tenant is suspended when it is not made up for."
-                        ),
-                    )
-                };
-                found.push(
-                    Found::new(Condition::PaymentFailed, severity, message, hold)
-                        .about(one.tenant)
-                        .of(one.tenant)
-                        .measured(if one.suspended { "suspended" } else { "past due" }, "paid"),
-                );
-            }
-            after = page.last().map(|one| one.tenant);
-            if page.len() < PAGE as usize {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-const fn quota_severity(threshold: u32) -> Severity {
-    match threshold {
-        100.. => Critical,
-        80.. => Warning,
-        _ => Info,
     }
 }

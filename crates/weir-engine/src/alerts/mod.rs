@@ -17,12 +17,13 @@ mod condition;
 mod found;
 mod installation;
 mod levels;
+mod message;
 mod node;
 mod reporter;
 mod settings;
 mod signals;
-mod standard_webhook;
 mod telling;
+mod tenants;
 mod undelivered;
 mod watch;
 mod window;
@@ -35,7 +36,6 @@ use crate::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
-use weir_core::Secret;
 use weir_outbound::{Outbound, Policy};
 use weir_store::alerts::Sighting;
 
@@ -55,6 +55,8 @@ pub(crate) struct Alerts {
     failed_tellings: AtomicU64,
     /// Dead letters of all tenants at the last look of a node that has the turn.
     dead_letters: AtomicU64,
+    /// Tenants that keep nearly as much as they may, at that look.
+    full_tenants: AtomicU64,
 }
 
 impl Alerts {
@@ -72,6 +74,7 @@ impl Alerts {
             changed: Notify::new(),
             failed_tellings: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
+            full_tenants: AtomicU64::new(0),
         })
     }
 
@@ -92,6 +95,11 @@ impl Alerts {
         self.has_turn().then(|| self.dead_letters.load(Ordering::Relaxed))
     }
 
+    /// Tenants that keep nearly as much as they may; `None` on nodes that do not look after the installation.
+    pub(crate) fn full_tenants(&self) -> Option<u64> {
+        self.has_turn().then(|| self.full_tenants.load(Ordering::Relaxed))
+    }
+
     /// Where the runbook of a condition is.
     pub(crate) fn runbook(&self, condition: &str) -> String {
         format!("{}#{condition}", self.settings.runbooks)
@@ -101,10 +109,4 @@ impl Alerts {
     fn failed_telling(&self) {
         self.failed_tellings.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// Whether messages can be signed with this: `whsec_` and at least 16 bytes in base64.
-#[must_use]
-pub fn is_webhook_secret(secret: &Secret) -> bool {
-    standard_webhook::key(secret.expose()).is_some()
 }

@@ -24,6 +24,7 @@ impl Engine {
         self.look_at_deliveries(watch, &mut found);
         self.look_at_usage(watch, &mut found);
         self.look_at_payments(watch, &mut found);
+        self.look_at_breakers(&mut found);
         self.look_at_the_disk(watch, &mut found);
         found
     }
@@ -246,9 +247,23 @@ impl Engine {
             let one = event(settings, Condition::StripeReportsRefused, message).measured(refused, 0);
             found.push(Found { severity: Warning, ..one.times(refused) });
         }
-        if counts.breaker_open.load(Relaxed) {
-            let message = "Stripe does not work, so it is called only now and then.";
-            found.push(Found::new(Condition::BreakerOpen, Warning, message, settings.hold).about("stripe"));
+    }
+
+    /// Who is not called because the last calls found no answer. A breaker waits for several, so it needs no second look.
+    fn look_at_breakers(&self, found: &mut Vec<Found>) {
+        let (appends, reads) = self.log.load().breakers_open.unwrap_or_default();
+        let stripe = self.stripe.as_ref().is_some_and(|stripe| stripe.counts.breaker_open.load(Relaxed));
+        let breakers = [
+            ("database", "The database", self.store.load().breaker_open == Some(true)),
+            ("log_append", "The event log, for storing,", appends),
+            ("log_read", "The event log, for reading,", reads),
+            ("stripe", "Stripe", stripe),
+        ];
+        for (subject, name, _) in breakers.into_iter().filter(|(_, _, open)| *open) {
+            let message =
+                format!("{name} does not answer node {}, so it is called only now and then.", self.node);
+            let hold = self.alerts.settings.hold;
+            found.push(Found::new(Condition::BreakerOpen, Warning, message, hold).about(subject));
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Settings {
     pub reporting_stuck: Duration,
     /// For how long an endpoint takes nothing.
     pub webhook_failing: Duration,
+    /// What one tenant keeps, in percent of the bytes that it may.
+    pub retention_percent: u32,
     /// Dead letters of one tenant.
     pub dead_letters: u32,
     /// The disk to look at; `None` when nothing is kept on one.
@@ -75,6 +77,7 @@ impl Default for Settings {
             version_skew: Duration::from_secs(15 * 60),
             reporting_stuck: Duration::from_secs(2 * 3600),
             webhook_failing: Duration::from_secs(15 * 60),
+            retention_percent: 80,
             dead_letters: 1_000,
             data_dir: None,
             webhook_url: None,

@@ -1,14 +1,14 @@
 //! Telling people: the operator's webhook from what is written of each alert, Alertmanager from what stands.
 
 use super::alertmanager::{self, Post};
-use super::standard_webhook;
+use super::message::message;
 use crate::engine::Engine;
 use futures::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
-use weir_outbound::Request;
+use weir_outbound::{Request, webhook};
 use weir_store::StoreError;
 use weir_store::alerts::{Alert, Telling, Told, Untold};
 
@@ -107,14 +107,18 @@ impl Engine {
     async fn post(&self, url: &str, alert: &Alert, telling: Telling) -> Result<(), String> {
         let settings = &self.alerts.settings;
         let runbook = self.alerts.runbook(&alert.condition);
-        let message = standard_webhook::message(alert, telling, &runbook);
+        let message = message(alert, telling, &runbook);
         let now = self.clock.now().seconds();
         let request = Request::post(url, message.body.clone())
             .header("content-type", "application/json")
             .header("webhook-id", &message.id)
             .header("webhook-timestamp", now.to_string());
         let request = match &settings.webhook_secret {
-            Some(secret) => request.header("webhook-signature", message.sign(secret, now)?),
+            Some(secret) => {
+                let secret = std::slice::from_ref(secret);
+                let signed = webhook::signature(&message.id, now, message.body.as_bytes(), secret);
+                request.header("webhook-signature", signed)
+            }
             None => request,
         };
         self.send(request).await

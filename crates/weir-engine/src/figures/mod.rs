@@ -114,6 +114,8 @@ pub struct Gauges {
     pub clock_ahead: f64,
     /// Dead letters of all tenants; `None` on nodes that do not look after the installation.
     pub dead_letters: Option<u64>,
+    /// Tenants that keep nearly as much as they may; `None` on nodes that do not look after the installation.
+    pub full_tenants: Option<u64>,
 }
 
 impl Engine {
@@ -163,6 +165,7 @@ impl Engine {
             replays: self.replays.in_use(),
             clock_ahead: (local.micros() as f64 - database.micros() as f64) / 1e6,
             dead_letters: self.alerts.dead_letters(),
+            full_tenants: self.alerts.full_tenants(),
         }
     }
 

@@ -184,6 +184,9 @@ catalogue! {
     /// Dead letters of all tenants, on the node that looks after the installation.
     DEAD_LETTERS = Gauge "weir_dead_letters" [];
 
+    /// Tenants that keep alerts.retention_percent or more of the bytes that they may, on the node that looks after the installation.
+    FULL_TENANTS = Gauge "weir_retention_full_tenants" [];
+
     /// Events that the busiest tenants published through this node; `other` is all others.
     TENANT_PUBLISHED = Counter "weir_tenant_events_published_total" ["tenant"];
     /// Events delivered to connections of the busiest tenants.
@@ -192,6 +195,9 @@ catalogue! {
     TENANT_REQUESTS = Counter "weir_tenant_requests_total" ["tenant"];
     /// Live connections of the busiest tenants.
     TENANT_CONNECTIONS = Gauge "weir_tenant_connections" ["tenant"];
+
+    /// Spans that ended, by what became of them: exported, failed (the collector did not take them), dropped (they came faster than they were exported). Only where traces are recorded.
+    SPANS = Counter "weir_trace_spans_total" ["outcome"];
 
     /// What runs: always 1.
     BUILD = Gauge "weir_build_info" ["version", "database", "log"];

@@ -30,6 +30,7 @@ impl Metrics {
         usage(&mut page, gateway);
         webhooks(&mut page, gateway);
         tenants(&mut page, gateway);
+        traces(&mut page, gateway);
         self.process(&mut page, gateway);
         page
     }
@@ -245,8 +246,21 @@ fn webhooks(page: &mut Page, gateway: &Gateway) {
     }
     page.add(&series::WEBHOOKS_DEAD, &[], counts.dead.load(Relaxed));
     page.add(&series::WEBHOOKS_DISABLED, &[], counts.disabled.load(Relaxed));
-    if let Some(letters) = gateway.engine.gauges().dead_letters {
+    let gauges = gateway.engine.gauges();
+    if let Some(letters) = gauges.dead_letters {
         page.add(&series::DEAD_LETTERS, &[], letters);
+    }
+    if let Some(tenants) = gauges.full_tenants {
+        page.add(&series::FULL_TENANTS, &[], tenants);
+    }
+}
+
+fn traces(page: &mut Page, gateway: &Gateway) {
+    let Some(spans) = gateway.engine.traces().spans() else { return };
+    for (outcome, count) in
+        [("exported", spans.exported), ("failed", spans.failed), ("dropped", spans.dropped)]
+    {
+        page.add(&series::SPANS, &[outcome], count);
     }
 }
 

@@ -180,7 +180,8 @@ impl Stream {
 
     /// Whether appends, and reads, are refused at once.
     pub fn breakers_open(&self) -> (bool, bool) {
-        (self.appends.is_open(), self.reads.is_open())
+        let now = Instant::now();
+        (self.appends.is_open(now), self.reads.is_open(now))
     }
 
     /// What it looked like last.

@@ -1,12 +1,14 @@
 use super::place::Place;
 use super::{at, by, set_up};
+use crate::alerts::Keeping;
 use crate::conformance::ledger::step;
 use crate::{
     Access, Amount, By, Count, CountedRange, CountedTo, Doomed, Heartbeat, Mark, MarkBy, NewSchema,
     Overrides, Reviewed, Store, Stored,
 };
+use serde_json::json;
 use std::time::Duration;
-use weir_core::{NodeId, PlanName, ProjectLimits, TenantId, Timestamp};
+use weir_core::{Limits, NodeId, PlanName, ProjectLimits, TenantId, Timestamp};
 
 const KIB: u64 = 1 << 10;
 
@@ -65,6 +67,17 @@ pub async fn what_is_kept_is_counted_with_the_usage(place: &Place) {
     let last = store.storage.mark(stored, MarkBy::Sequence(60)).await.expect("reads").expect("a mark");
     assert_eq!(last.sequence, 50);
 
+    // So is what whoever looks for full tenants reads, with the limit that holds.
+    let keeping = async |after| store.alerts.keeping(after, 9).await.expect("reads");
+    let bytes = kept(&store, tenant).await.kept().bytes;
+    let pro = Limits::of(PlanName::Pro).retention_bytes;
+    assert_eq!(keeping(None).await, [Keeping { tenant, bytes, limit: pro }]);
+    assert_eq!(keeping(Some(tenant)).await, []);
+    let own = json!({ "retention_bytes": 7 }).as_object().cloned().expect("an object");
+    let own = Overrides::new(own).expect("limits");
+    store.tenants.set_plan(tenant, PlanName::Free, own, super::by(1)).await.expect("changes");
+    assert_eq!(keeping(None).await, [Keeping { tenant, bytes, limit: 7 }]);
+
     // Of others nothing is told, and of a log that is gone neither.
     assert_eq!(store.storage.of_tenant(other.tenant.id).await.expect("reads"), []);
     let ended = step(9, Some(60), 60, at(0));
@@ -72,6 +85,7 @@ pub async fn what_is_kept_is_counted_with_the_usage(place: &Place) {
     assert!(store.ledger.count(ended).await.expect("counts"));
     assert_eq!(store.storage.of_tenant(tenant).await.expect("reads"), []);
     assert_eq!(store.storage.due(at(0), 9).await.expect("reads"), []);
+    assert_eq!(keeping(None).await, []);
 }
 
 pub async fn floors_rise_and_never_sink(place: &Place) {

@@ -3,12 +3,13 @@
 use super::Sql;
 use super::columns::columns;
 use super::database::{Scope, Tx};
+use super::usage::from_stored;
 use super::value::{Row, args};
 use crate::alerts::{
-    Alert, AlertFilter, AlertState, AlertStates, Alerts, FailingWebhook, QuotaReached, Sighting, Telling,
-    Told, Unpaid, Untold,
+    Alert, AlertFilter, AlertState, AlertStates, Alerts, FailingWebhook, Keeping, QuotaReached, Sighting,
+    Telling, Told, Unpaid, Untold,
 };
-use crate::{After, By, Page, Reply, Standing, StoreError};
+use crate::{After, By, Overrides, Page, Reply, Standing, StoreError};
 use serde_json::json;
 use std::time::Duration;
 use weir_core::{AlertId, NodeId, SystemTopic, TenantId, Timestamp, WebhookId};
@@ -318,6 +319,25 @@ impl Alerts for Sql {
                 })
             };
             rows.iter().map(reached).collect()
+        })
+    }
+
+    fn keeping(&self, after: Option<TenantId>, limit: u32) -> Reply<'_, Vec<Keeping>> {
+        const KEEPING: &str = "SELECT t.id AS id, t.plan AS plan, t.overrides AS overrides,
+                 CAST(sum(s.bytes - s.floor_bytes) AS BIGINT) AS bytes
+             FROM log_storage s JOIN usage_positions u ON u.epoch = s.epoch AND u.ended_at IS NULL
+             JOIN tenants t ON t.id = s.tenant_id AND t.deleted_at IS NULL
+             WHERE s.tenant_id > $1 GROUP BY t.id, t.plan, t.overrides ORDER BY t.id LIMIT $2";
+        self.call(async move {
+            let args = args![after.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil())), limit];
+            let rows = self.database.fetch_all(Scope::Operator, KEEPING, args).await?;
+            let keeping = |row: &Row| {
+                let overrides: Overrides = row.get("overrides")?;
+                let limits = overrides.over(row.get("plan")?)?;
+                let bytes = from_stored(row.get("bytes")?)?;
+                Ok(Keeping { tenant: row.get("id")?, bytes, limit: limits.retention_bytes })
+            };
+            rows.iter().map(keeping).collect()
         })
     }
 

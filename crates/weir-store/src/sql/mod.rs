@@ -106,7 +106,7 @@ impl Sql {
     /// How calls did, and what of the pool is in use.
     pub fn load(&self) -> Load {
         let (name, connections, max_connections) = self.database.connections();
-        let breaker_open = self.breaker.as_ref().map(Breaker::is_open);
+        let breaker_open = self.breaker.as_ref().map(|breaker| breaker.is_open(Instant::now()));
         Load { breaker_open, connections, max_connections, ..self.calls.load(name) }
     }
 
