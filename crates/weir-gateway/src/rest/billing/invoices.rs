@@ -193,42 +193,77 @@ impl From<Invoices> for InvoicesBody {
     }
 }
 
-/// One line for each line of an invoice; none of the values needs quotes.
+/// The columns of the CSV. Those of adjustments are their own, so that a sum over a column counts nothing twice.
+const COLUMNS: &str = "period_start,period_end,status,plan,plan_version,currency,metric,quantity,included,billable,\
+     unit_price_micros,amount_micros,total_micros,plan_since,adjustment_hour,adjustment_state,adjustment_quantity,\
+     adjustment_note\r\n";
+
+/// One line for each line of an invoice, and below an invoice's lines one for each adjustment of its period.
 fn csv(invoices: &InvoicesBody) -> String {
-    let mut out = String::from(
-        "period_start,period_end,status,plan,plan_version,currency,metric,quantity,included,billable,unit_price_micros,\
-         amount_micros,total_micros,plan_since\r\n",
-    );
+    let mut out = String::from(COLUMNS);
     for invoice in &invoices.data {
         for line in &invoice.lines {
-            let included = line.included.map(|number| number.to_string()).unwrap_or_default();
-            // Writing into a String cannot fail.
-            let _ = write!(
-                out,
-                "{},{},{},{},{},{},{},{},{included},{},{},{},{},{}\r\n",
-                invoice.period_start,
-                invoice.period_end,
-                invoice.status,
-                invoice.plan,
-                invoice.plan_version,
-                invoice.currency,
-                line.metric,
-                line.quantity,
-                line.billable,
-                line.unit_price_micros,
-                line.amount_micros,
-                invoice.total_micros,
-                invoice.plan_since
-            );
+            line_csv(&mut out, invoice, line);
+        }
+        let period = invoice.period_start..invoice.period_end;
+        for one in invoices.adjustments.iter().filter(|one| period.contains(&one.window_start)) {
+            adjustment_csv(&mut out, invoice, one);
         }
     }
     out
 }
 
+fn line_csv(out: &mut String, invoice: &InvoiceBody, line: &LineBody) {
+    let included = line.included.map(|number| number.to_string()).unwrap_or_default();
+    // Writing into a String cannot fail.
+    let _ = write!(
+        out,
+        "{},{},{},{},{},{},{},{},{included},{},{},{},{},{},,,,\r\n",
+        invoice.period_start,
+        invoice.period_end,
+        invoice.status,
+        invoice.plan,
+        invoice.plan_version,
+        invoice.currency,
+        line.metric,
+        line.quantity,
+        line.billable,
+        line.unit_price_micros,
+        line.amount_micros,
+        invoice.total_micros,
+        invoice.plan_since
+    );
+}
+
+fn adjustment_csv(out: &mut String, invoice: &InvoiceBody, one: &AdjustmentBody) {
+    let _ = write!(
+        out,
+        "{},{},{},{},{},{},{},,,,,,,{},{},{},{},{}\r\n",
+        invoice.period_start,
+        invoice.period_end,
+        invoice.status,
+        invoice.plan,
+        invoice.plan_version,
+        invoice.currency,
+        one.metric,
+        invoice.plan_since,
+        one.window_start,
+        one.state,
+        one.quantity,
+        quoted(one.note.as_deref().unwrap_or_default())
+    );
+}
+
+/// A text as a field (RFC 4180): the only one whose words come from elsewhere, so always in quotes.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
 /// List invoices.
 ///
 /// Computed here from whole hours of usage and the plan's terms, in integers, also where no payment provider is set up;
-/// with one its own invoices too. As CSV with `format=csv` or `Accept: text/csv`.
+/// with one its own invoices too. As CSV with `format=csv` or `Accept: text/csv`: a line for each line of an invoice, and below them
+/// one for each adjustment of the period, in columns of its own.
 #[utoipa::path(get, path = "/v1/billing/invoices", tag = "billing", extensions(("x-permission" = json!("billing:read"))),
     params(("tenant_id" = Option<String>, Query, description = "The tenant; needed by operators"),
         ("format" = Option<String>, Query, description = "`json` (when absent) or `csv`"),
@@ -265,4 +300,74 @@ pub(crate) async fn list(
         false => Json(invoices).into_response(),
         true => ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&invoices)).into_response(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_core::{Period, Plan, PlanName};
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn invoice(start: &str, end: &str) -> InvoiceBody {
+        InvoiceBody::from(&LocalInvoice {
+            period: Period { start: time(start), end: time(end) },
+            open: false,
+            plan: Plan::of(PlanName::Pro),
+            plan_since: time("2026-01-01T00:00:00Z"),
+            quantity: 5_000_010,
+            billable: 10,
+            amount_micros: 30,
+            total_micros: 0,
+        })
+    }
+
+    fn adjustment(hour: &str, quantity: i64, note: Option<&str>) -> AdjustmentBody {
+        AdjustmentBody {
+            window_start: time(hour),
+            metric: "events_published",
+            quantity,
+            state: "adjustment",
+            note: note.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn adjustments_stand_below_the_invoice_of_their_hour() {
+        let invoices = InvoicesBody {
+            data: vec![
+                invoice("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
+                invoice("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
+            ],
+            next_cursor: None,
+            has_more: false,
+            adjustments: vec![
+                adjustment("2026-01-31T23:00:00Z", 6, Some("said \"no\",\r\nand no more")),
+                adjustment("2026-02-01T00:00:00Z", -5, None),
+            ],
+            hosted: Vec::new(),
+        };
+        let text = csv(&invoices);
+        let rows: Vec<&str> = text.split_terminator("\r\n").collect();
+        let of = |period: &str| format!("{period},closed,pro,1,USD,events_published");
+        let february = of("2026-02-01T00:00:00.000000Z,2026-03-01T00:00:00.000000Z");
+        let january = of("2026-01-01T00:00:00.000000Z,2026-02-01T00:00:00.000000Z");
+        let (since, numbers) = ("2026-01-01T00:00:00.000000Z", "5000010,5000000,10,3,30,0");
+        assert_eq!(
+            rows,
+            [
+                COLUMNS.trim_end(),
+                &format!("{february},{numbers},{since},,,,"),
+                &format!("{february},,,,,,,{since},2026-02-01T00:00:00.000000Z,adjustment,-5,\"\""),
+                &format!("{january},{numbers},{since},,,,"),
+                // A line break within quotes is part of the field.
+                &format!("{january},,,,,,,{since},2026-01-31T23:00:00.000000Z,adjustment,6,\"said \"\"no\"\","),
+                "and no more\"",
+            ]
+        );
+        let fields = |row: &str| row.split(',').count();
+        assert!(rows[..4].iter().all(|row| fields(row) == fields(COLUMNS)), "{rows:?}");
+    }
 }
