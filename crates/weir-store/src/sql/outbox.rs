@@ -68,13 +68,14 @@ impl Outbox for Sql {
     }
 
     fn due_reports(&self, limit: u32) -> Reply<'_, (Timestamp, Vec<Report>)> {
+        // Sorted rather than joined with itself: a planner that takes thousands of new rows for a few would compare each
+        // with each. The first open revision of an hour holds up those after it, due or not.
         const DUE: &str = "SELECT * FROM (
                  SELECT o.*, row_number() OVER (PARTITION BY tenant_id ORDER BY window_start, metric, revision) AS place
-                 FROM usage_outbox o
-                 WHERE state IN ('pending', 'unsure') AND due_at <= $1 AND NOT EXISTS (
-                     SELECT 1 FROM usage_outbox e
-                     WHERE e.tenant_id = o.tenant_id AND e.metric = o.metric AND e.window_start = o.window_start
-                       AND e.revision < o.revision AND e.state IN ('pending', 'unsure'))) due
+                 FROM (SELECT e.*, row_number() OVER (PARTITION BY tenant_id, metric, window_start ORDER BY revision)
+                           AS of_its_hour
+                       FROM usage_outbox e WHERE state IN ('pending', 'unsure')) o
+                 WHERE of_its_hour = 1 AND due_at <= $1) due
              WHERE place = 1 ORDER BY window_start, tenant_id LIMIT $2";
         self.call(async move {
             let now = self.now().await?;

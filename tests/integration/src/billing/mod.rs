@@ -2,6 +2,7 @@
 
 mod crash;
 mod oracle;
+mod pace;
 mod payments;
 mod reporting;
 mod usage;

@@ -363,7 +363,9 @@ mod tests {
                 &format!("{february},,,,,,,{since},2026-02-01T00:00:00.000000Z,adjustment,-5,\"\""),
                 &format!("{january},{numbers},{since},,,,"),
                 // A line break within quotes is part of the field.
-                &format!("{january},,,,,,,{since},2026-01-31T23:00:00.000000Z,adjustment,6,\"said \"\"no\"\","),
+                &format!(
+                    "{january},,,,,,,{since},2026-01-31T23:00:00.000000Z,adjustment,6,\"said \"\"no\"\","
+                ),
                 "and no more\"",
             ]
         );
