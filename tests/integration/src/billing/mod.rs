@@ -4,6 +4,7 @@ mod crash;
 mod oracle;
 mod pace;
 mod payments;
+mod period;
 mod reporting;
 mod usage;
 

@@ -17,6 +17,7 @@ mod power;
 mod report;
 mod restore;
 
+pub use clock::TurnedClock;
 use load::Load;
 use report::Report;
 
