@@ -1,7 +1,7 @@
 //! An event's payload: any JSON value, checked once at the door and carried as text ever after.
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
@@ -38,24 +38,20 @@ impl Payload {
     /// # Errors
     /// [`InvalidPayload`] when it is not JSON or nested too deep.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidPayload> {
-        let depth = depth(text);
-        if depth > MAX_DEPTH {
-            return Err(InvalidPayload::TooDeep(depth));
-        }
+        // Before the parser, which recurses.
+        check_depth(text)?;
         let text = std::str::from_utf8(text).map_err(|e| InvalidPayload::NotJson(e.to_string()))?;
-        serde_json::from_str::<IgnoredAny>(text).map_err(|e| InvalidPayload::NotJson(e.to_string()))?;
+        check_values(text)?;
         Ok(Self(one_line(text.trim())))
     }
 
     /// Takes a value that serde already read out of a larger document.
     ///
     /// # Errors
-    /// [`InvalidPayload::TooDeep`].
+    /// [`InvalidPayload`] when it is nested too deep, or has a value that receivers cannot read.
     pub fn from_raw(raw: &RawValue) -> Result<Self, InvalidPayload> {
-        let depth = depth(raw.get().as_bytes());
-        if depth > MAX_DEPTH {
-            return Err(InvalidPayload::TooDeep(depth));
-        }
+        check_depth(raw.get().as_bytes())?;
+        check_values(raw.get())?;
         Ok(Self(one_line(raw.get())))
     }
 
@@ -118,6 +114,70 @@ fn one_line(text: &str) -> Bytes {
     }
 }
 
+/// JSON's grammar has numbers that no double holds (`1e999`) and halves of characters (`"\ud800"`). A raw value passes them on, and the
+/// receivers' parsers refuse the event that holds them; so they are refused here.
+fn check_values(text: &str) -> Result<(), InvalidPayload> {
+    serde_json::from_str::<Readable>(text).map(drop).map_err(|e| InvalidPayload::NotJson(e.to_string()))
+}
+
+fn check_depth(text: &[u8]) -> Result<(), InvalidPayload> {
+    match depth(text) {
+        depth if depth > MAX_DEPTH => Err(InvalidPayload::TooDeep(depth)),
+        _ => Ok(()),
+    }
+}
+
+/// Any value, read in full and kept nowhere. What serde ignores it does not read.
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self, A::Error> {
+        while values.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Self, A::Error> {
+        while pairs.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
 /// The deepest nesting, counted without recursion so a bomb costs one pass.
 fn depth(text: &[u8]) -> usize {
     let (mut now, mut most, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
@@ -158,11 +218,26 @@ mod tests {
         assert!(Payload::parse(b"\"[[[[{{{{\"").is_ok());
     }
 
+    /// Every one of these is JSON by its grammar, and would stop the receivers of its topic.
+    #[test]
+    fn refuses_what_receivers_cannot_read() {
+        for text in ["6e6363", "[-1e999]", r#"{"a":{"b":[1,2e400]}}"#, r#""\ud800""#, r#"{"\udc00":1}"#] {
+            assert!(matches!(Payload::parse(text.as_bytes()), Err(InvalidPayload::NotJson(_))), "{text}");
+            let raw: &RawValue = serde_json::from_str(text).expect("JSON by its grammar");
+            assert!(matches!(Payload::from_raw(raw), Err(InvalidPayload::NotJson(_))), "{text}");
+        }
+        for text in ["1e308", "1e-999", "123456789012345678901234567890", r#"["\ud83d\ude00",null,true,-1]"#]
+        {
+            assert_eq!(Payload::parse(text.as_bytes()).expect(text).as_bytes(), text.as_bytes());
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(payload) = Payload::parse(&text) {
                 prop_assert!(!payload.as_bytes().contains(&b'\n'));
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(payload.as_bytes()).is_ok());
             }
         }
     }
