@@ -1,6 +1,6 @@
 //! Time as Weir uses it: microseconds since 1970 in UTC, and a clock that tests can turn.
 
-use chrono::{DateTime, Datelike, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -56,6 +56,15 @@ impl Timestamp {
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Reads a date of an HTTP header, in any of the three forms that a recipient must take (RFC 9110, section 5.6.7).
+    #[must_use]
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        const FORMS: [&str; 3] =
+            ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+        let mut times = FORMS.iter().filter_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+        times.next().map(|time| time.and_utc().into())
     }
 
     /// This time plus `duration`, saturating.
@@ -187,6 +196,19 @@ mod tests {
         assert_eq!(time.to_string(), "2023-11-14T22:13:20.123456Z");
         assert_eq!(time.to_string().parse(), Ok(time));
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn reads_the_three_dates_of_http() {
+        let dates =
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
+        for date in dates {
+            let read = Timestamp::from_http_date(date).map(|time| time.to_string());
+            assert_eq!(read.as_deref(), Some("1994-11-06T08:49:37.000000Z"), "{date}");
+        }
+        for bad in ["", "120", "Mon, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 CET", "é"] {
+            assert_eq!(Timestamp::from_http_date(bad), None, "{bad}");
+        }
     }
 
     #[test]

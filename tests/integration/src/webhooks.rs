@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir_core::Scope;
-use weir_testkit::{Answer, Api, Behaviour, Delivery, Receiver, Replicas, Tenant, TestApp, until};
+use weir_core::{Scope, Timestamp};
+use weir_testkit::{Answer, Api, Behaviour, Delivery, Receiver, Replicas, Tenant, TestApp, now, until};
 
 /// Servers that may send to this machine, and do not wait for hours.
 const QUICK: [(&str, &str); 3] = [
@@ -134,15 +134,28 @@ async fn events_are_delivered_signed_and_in_order_on_a_cluster() {
     delivers(cluster(2).await).await;
 }
 
+/// As `Retry-After` has it.
+fn http_date(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let text = Timestamp::from_seconds(seconds.cast_signed()).to_string();
+    let month: usize = text[5..7].parse().expect("a month");
+    let day = DAYS[usize::try_from(seconds / 86_400 % 7).expect("a day of the week")];
+    format!("{day}, {} {} {} {} GMT", &text[8..10], MONTHS[month - 1], &text[..4], &text[11..19])
+}
+
 async fn retries(app: TestApp) {
     let tenant = app.tenant().await;
     let (api, receiver) = (app.api(&tenant.api_key), Receiver::start().await);
     let (id, _) = hook(&api, &receiver, json!({ "ordered": true })).await;
+    // Later than it would be asked again anyway.
+    let patience = now() + 5;
     receiver.then([
         Behaviour::Status(500),
         Behaviour::Hang,
         Behaviour::With(302, "location", receiver.url().to_owned()),
-        Behaviour::With(503, "retry-after", "1".to_owned()),
+        Behaviour::With(503, "retry-after", http_date(patience)),
     ]);
     receiver.always(Behaviour::Status(200));
     for n in 0..3 {
@@ -155,6 +168,8 @@ async fn retries(app: TestApp) {
     let order: Vec<&Value> = came.iter().map(|one| &one.body["payload"]).collect();
     assert_eq!(order, [&json!(0), &json!(0), &json!(0), &json!(1), &json!(1), &json!(2)]);
     assert!(came[0].id() == came[1].id() && came[1].id() == came[2].id(), "every attempt has the same name");
+    let again: u64 = came[4].headers["webhook-timestamp"].parse().expect("seconds");
+    assert!(again >= patience, "asked again at {again}, before {patience}");
     let attempts = until("the attempts", async || {
         let attempts = api.get(&format!("/v1/admin/webhooks/{id}/attempts"), &[]).await.expect(200);
         let attempts = attempts["data"].as_array()?.clone();
@@ -255,14 +270,13 @@ async fn redriven_letters_keep_the_order_of_their_topics() {
     app.finish().await;
 }
 
-#[tokio::test]
-async fn an_endpoint_that_is_gone_or_fails_for_long_is_sent_nothing_more() {
+async fn disables(start: impl AsyncFn(&[(&str, &str)]) -> TestApp) {
     let mut settings = QUICK.to_vec();
     settings.extend([
         ("WEIR_WEBHOOKS_DISABLE_AFTER", "2s"),
         ("WEIR_WEBHOOKS_RETRIES", "100ms, 100ms, 100ms, 1d"),
     ]);
-    let app = TestApp::start_with(&settings).await;
+    let app = start(&settings).await;
     let tenant = app.tenant().await;
     let api = app.api(&tenant.api_key);
     let (gone, failing) = (Receiver::start().await, Receiver::start().await);
@@ -305,6 +319,16 @@ async fn an_endpoint_that_is_gone_or_fails_for_long_is_sent_nothing_more() {
     let kept = api.replay("orders.>", None).await;
     assert_eq!(payloads(&taken), kept.iter().map(|event| event["payload"].clone()).collect::<Vec<_>>());
     app.finish().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_or_fails_for_long_is_sent_nothing_more() {
+    disables(async |settings| TestApp::start_with(settings).await).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_or_fails_for_long_is_sent_nothing_more_on_a_cluster() {
+    disables(async |settings| TestApp::cluster_with(2, Replicas::One, settings).await).await;
 }
 
 /// Somebody is told of an endpoint that takes nothing and of what dies of it, and that it is over.

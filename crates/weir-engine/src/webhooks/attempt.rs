@@ -86,15 +86,39 @@ impl Webhooks {
             Ok(answer) => {
                 let status = answer.status.as_u16();
                 let wish = answer.headers.get("retry-after").and_then(|value| value.to_str().ok());
-                let wish = wish.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-                failed(
-                    Some(status),
-                    format!("the endpoint answered {status}"),
-                    wish.map(|w| w.min(MOST_PATIENCE)),
-                )
+                let wish = wish.and_then(|text| patience(text, clock.now()));
+                failed(Some(status), format!("the endpoint answered {status}"), wish)
             }
             Err(Error::Redirect(status)) => failed(Some(status), Error::Redirect(status).to_string(), None),
             Err(error) => failed(None, error.to_string(), None),
+        }
+    }
+}
+
+/// How long `Retry-After` asks to wait: seconds, or until a date. One that is over asks for nothing.
+fn patience(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = text.parse().map(Duration::from_secs).ok();
+    let wish = seconds.or_else(|| Timestamp::from_http_date(text).map(|date| date.since(now)))?;
+    Some(wish.min(MOST_PATIENCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_ask_for_patience_in_seconds_or_until_a_date() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().expect("a time");
+        let asks = |text| patience(text, now).map(|wish| wish.as_secs());
+        assert_eq!(asks("120"), Some(120));
+        assert_eq!(asks(" Sat, 31 Jan 2026 12:02:00 GMT "), Some(120));
+        assert_eq!(asks("Sat, 31 Jan 2026 11:00:00 GMT"), Some(0), "over");
+        for long in ["99999999", "18446744073709551615", "Mon, 31 Jan 2028 12:00:00 GMT"] {
+            assert_eq!(asks(long), Some(MOST_PATIENCE.as_secs()), "{long}");
+        }
+        for bad in ["", "soon", "-1", "18446744073709551616", "Sat, 31 Jan 2026"] {
+            assert_eq!(asks(bad), None, "{bad}");
         }
     }
 }
