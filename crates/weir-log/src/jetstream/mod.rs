@@ -316,7 +316,11 @@ impl EventLog for JetStream {
         };
         let (core, place) = (Arc::clone(&self.core), place.clone());
         async move {
-            let outcome = settle(&core, &stream, &place, &records, acks).await;
+            let outcome = settle(&core, &stream, &place, &records, acks).await.map_err(|error| match error {
+                // All tenants on it are refused: whoever makes room has to know where.
+                LogError::Full(reason) => LogError::Full(format!("stream {}: {reason}", place.stream)),
+                other => other,
+            });
             stream.append_ended(&outcome);
             if matches!(outcome, Err(LogError::Full(_))) {
                 core.purger.press();

@@ -103,7 +103,8 @@ async fn a_disk_without_a_byte_left_takes_nothing_and_loses_nothing() {
     app.nodes[0].stop().await;
 }
 
-/// The disk under NATS is full: nothing is acknowledged that it did not keep, and it goes on by itself when there is room.
+/// The disk under NATS is full: nothing is acknowledged that it did not keep, and it goes on when there is room, after a restart of NATS where that
+/// turned JetStream off.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_under_nats_refuses_and_loses_nothing() {
     let Some(mount) = mounted("a full disk under NATS", Mount::memory(64)) else { return };

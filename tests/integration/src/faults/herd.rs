@@ -1,6 +1,6 @@
 //! Everybody at once: the clients of a dead node, and readers that do not read. The numbers are small here;
 //! `WEIR_TEST_HERD=10000 WEIR_TEST_DEAD_READERS=2000 cargo test --release -p weir-integration herd -- --nocapture` has those
-//! of a large node.
+//! of a large node, and judges times too.
 
 use super::Report;
 use futures::future::join_all;
@@ -9,7 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use weir_testkit::{TestApp, Ws};
+use tokio::task::JoinHandle;
+use weir_testkit::{Node, TestApp, Ws};
+
+/// From these numbers on times are judged too: with few, what else the machine does decides them.
+const LONG_HERD: usize = 10_000;
+const LONG_DEAD: usize = 2_000;
+/// How long `/healthz` may take while a herd comes in.
+const SLOWEST_HEALTH: Duration = Duration::from_millis(100);
+/// Memory for a reader that does not read: 1.1 MiB.
+const MOST_BYTES: u64 = 1_153_434;
+/// Events of 8 KiB at once: more than the kernel's buffers and the bound of a backlog hold.
+const EVENTS: usize = 600;
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -93,6 +104,7 @@ async fn the_clients_of_a_dead_node_are_taken_in_by_another() {
     report.fact("recovered_in_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     report.fact("slowest_healthz_ms", u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX));
     report.conclude();
+    assert!(herd < LONG_HERD || slowest < SLOWEST_HEALTH, "/healthz took {slowest:?} while a herd came in");
     for (ws, _) in received {
         ws.close().await;
     }
@@ -107,32 +119,61 @@ async fn dead_reader(address: &str, key: &str) -> tokio::net::TcpStream {
     socket
 }
 
-/// Publishes for a while and takes the times from publishing to delivery at one reader, in microseconds, sorted.
-async fn deliveries(app: &TestApp, key: &str, count: usize) -> Vec<u128> {
+/// What one reader saw of a while of publishing.
+struct Healthy {
+    /// From publishing to delivery, in microseconds, sorted.
+    times: Vec<u128>,
+    /// Events that were not the next one.
+    wrong: usize,
+}
+
+impl Healthy {
+    fn p99(&self) -> u64 {
+        u64::try_from(self.times[self.times.len() * 99 / 100]).unwrap_or(u64::MAX)
+    }
+}
+
+async fn deliveries(app: &TestApp, key: &str, count: usize) -> Healthy {
     let mut ws = app.ws(key).await;
     ws.subscribe(&["a"], None).await;
     let text = "x".repeat(8 * 1024);
-    let mut times = Vec::new();
-    for _ in 0..count {
+    let mut seen = Healthy { times: Vec::new(), wrong: 0 };
+    for n in 0..count {
         let sent = Instant::now();
-        app.api(key).publish("a", &json!(text)).await;
-        ws.event().await;
-        times.push(sent.elapsed().as_micros());
+        app.api(key).publish("a", &json!({ "n": n, "text": text })).await;
+        let event = ws.event().await;
+        seen.times.push(sent.elapsed().as_micros());
+        seen.wrong += usize::from(event["payload"]["n"] != n);
     }
     ws.close().await;
-    times.sort_unstable();
-    times
+    seen.times.sort_unstable();
+    seen
 }
 
-/// Readers that do not read cost a bounded amount each, and the others get everything.
+/// The most memory that a node holds until it is told to stop. Readers that are closed give theirs back, so the end alone says little.
+fn peak_of(node: &Node, stop: Arc<AtomicBool>) -> JoinHandle<Option<u64>> {
+    let read = node.resident();
+    tokio::spawn(async move {
+        let mut peak = read();
+        while !stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            peak = peak.max(read());
+        }
+        peak
+    })
+}
+
+/// Readers that do not read cost a bounded amount each, and the others get everything, hardly later than without them.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_do_not_read_are_bounded() {
     let dead = number("WEIR_TEST_DEAD_READERS", 100);
     let app = TestApp::start_with(&[("WEIR_LIMITS_NEW_CONNECTIONS_PER_SECOND", "10000")]).await;
     let tenant = app.tenant().await;
     let node = &app.nodes[0];
-    let before = deliveries(&app, &tenant.api_key, 300).await;
+    let before = deliveries(&app, &tenant.api_key, EVENTS).await;
     let resident = node.resident_bytes();
+    let stop = Arc::new(AtomicBool::new(false));
+    let peak = peak_of(node, Arc::clone(&stop));
     let mut sockets = Vec::new();
     while sockets.len() < dead {
         let some = (0..50.min(dead - sockets.len())).map(|_| dead_reader(node.address(), &tenant.api_key));
@@ -142,18 +183,28 @@ async fn readers_that_do_not_read_are_bounded() {
         (node.metrics().await.sum("weir_connections", &["transport=\"sse\""])? >= dead as f64).then_some(())
     })
     .await;
-    // 600 events of 8 KiB: more than the kernel's buffers and the bound of a backlog hold.
-    let during = deliveries(&app, &tenant.api_key, 600).await;
-    let grown = node.resident_bytes().zip(resident).map(|(now, then)| now.saturating_sub(then));
-    let p99 = |times: &[u128]| times[times.len() * 99 / 100];
-    println!(
-        "{dead} dead readers: {:?} bytes each; p99 of a healthy reader {} µs, before {} µs",
-        grown.map(|bytes| bytes / dead as u64),
-        p99(&during),
-        p99(&before)
-    );
-    if let Some(grown) = grown {
-        assert!(grown / (dead as u64) < 1_153_434, "{} bytes for each dead reader", grown / dead as u64);
+    let during = deliveries(&app, &tenant.api_key, EVENTS).await;
+    stop.store(true, Ordering::Relaxed);
+    let peak = peak.await.expect("memory is read");
+    let each = peak.zip(resident).map(|(most, then)| most.saturating_sub(then) / dead as u64);
+    let mut report = Report::new("dead-readers", "embedded");
+    (report.cycles, report.acked) = (1, 2 * EVENTS);
+    report.undeclared_gaps = before.wrong + during.wrong;
+    report.fact("dead_readers", dead);
+    report.fact("bytes_each", each);
+    report.fact("healthy_p99_us", during.p99());
+    report.fact("healthy_p99_us_before", before.p99());
+    report.conclude();
+    if let Some(each) = each {
+        assert!(each <= MOST_BYTES, "{each} bytes for each dead reader; {MOST_BYTES} are allowed");
+    }
+    if dead >= LONG_DEAD {
+        let allowed = before.p99() + before.p99() / 5;
+        assert!(
+            during.p99() <= allowed,
+            "p99 of a healthy reader: {} µs; {allowed} are allowed",
+            during.p99()
+        );
     }
     drop(sockets);
     app.finish().await;
