@@ -9,8 +9,11 @@ PROFILE ?= ci
 # Fault cycles per scenario and backend in test-faults; slow scenarios do a fifth of it.
 CYCLES ?= 50
 
+# How long fuzz drives each parser.
+FUZZ_SECONDS ?= 120
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate bench load test-faults pins clean
+.PHONY: help run test check generate bench load test-faults fuzz pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +30,7 @@ test: ## Run every test; installs PostgreSQL, nats-server and a browser first if
 	cargo test --workspace --no-fail-fast
 	@bash tests/clients/run.sh
 	@bash tests/kosoku.sh
+	@bash tests/openapi.sh
 
 check: ## Formatting, lints, licences, dependency direction, generated files
 	@bash tests/setup.sh toolchain tools
@@ -52,6 +56,10 @@ load: ## Load this machine for a few seconds: subscribers, publishers and reader
 test-faults: ## Kill, pause, cut off and fill up servers while they work, CYCLES times each; JSON reports in the target folder
 	@bash tests/setup.sh toolchain postgres tools faults
 	WEIR_TEST_CYCLES=$(CYCLES) cargo test -p weir-integration faults -- --nocapture --test-threads=1
+
+fuzz: ## Drive the parsers of what strangers send with libFuzzer, FUZZ_SECONDS each
+	@bash tests/setup.sh toolchain
+	@bash fuzz/run.sh $(FUZZ_SECONDS)
 
 pins: ## Resolve tests/requirements.in again and write the hashes
 	{ echo "# Generated from requirements.in; every download is held against these hashes."; \

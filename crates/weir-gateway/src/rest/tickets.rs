@@ -25,7 +25,8 @@ pub(crate) struct TicketBody {
 ///
 /// It stands for the caller's own credentials, works once and for 30 seconds.
 #[utoipa::path(post, path = "/v1/tickets", tag = "connections",
-    responses((status = 201, body = TicketBody), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody),
+    params(("X-Weir-Project" = Option<String>, Header, description = "Members: the project in which they act")),
+    responses((status = 201, body = TicketBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody)))]
 pub(crate) async fn create(
     State(gateway): State<Arc<Gateway>>,

@@ -1,10 +1,13 @@
 //! The OpenAPI document, generated from the handlers.
 
+mod common;
+
 use crate::rest::admin::{
     alerts, audit, connections, dead_letters, keys, members, projects, signing_keys, tenants, webhooks,
 };
 use crate::rest::billing::{invoices, payments, plan, usage};
 use crate::rest::{auth, events, oidc, replay, schemas, storage, tickets, topics};
+use common::Common;
 use serde_json::json;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -40,7 +43,7 @@ use weir_core::Code;
         (name = "webhooks", description = "Events sent to endpoints, and what could not be"),
         (name = "admin", description = "Tenants, members, projects, keys")),
     security(("bearer" = []), ("api_key" = [])),
-    modifiers(&Schemes)
+    modifiers(&Schemes, &Common)
 )]
 struct Document;
 
