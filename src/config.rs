@@ -356,6 +356,8 @@ pub struct Limits {
     pub replay_page_bytes: Bytes,
     /// Replays that read the log at once, all tenants together.
     pub concurrent_replays: usize,
+    /// Memory for compiled topic schemas.
+    pub schema_cache_bytes: Bytes,
     /// Length of a client token.
     pub jwt_bytes: usize,
     /// Difference of clocks that is forgiven in a client token's times.
@@ -386,6 +388,7 @@ impl Default for Limits {
             replay_page_events: 1000,
             replay_page_bytes: Bytes::mib(4),
             concurrent_replays: 64,
+            schema_cache_bytes: Bytes::mib(128),
             jwt_bytes: 4096,
             jwt_leeway: Duration::seconds(30),
             ticket_lifetime: Duration::seconds(30),

@@ -193,6 +193,7 @@ fn engine_settings(config: &Config, traces: Traces) -> weir_engine::Settings {
         access_window: limits.access_window.std(),
         enforce_wait: limits.enforce_wait.std(),
         new_connections_per_second: limits.new_connections_per_second,
+        schema_cache_bytes: limits.schema_cache_bytes.size(),
         jwt_bytes: limits.jwt_bytes,
         jwt_leeway: limits.jwt_leeway.std(),
         key_sets: KeySetTimes {

@@ -392,6 +392,12 @@ impl Config {
         check.range("limits.replay_page_events", limits.replay_page_events, 1, 1000);
         check.range("limits.replay_page_bytes", limits.replay_page_bytes, Bytes::kib(256), Bytes::mib(64));
         check.range("limits.concurrent_replays", limits.concurrent_replays, 1, 4096);
+        check.range(
+            "limits.schema_cache_bytes",
+            limits.schema_cache_bytes,
+            Bytes::mib(1),
+            Bytes::mib(1 << 20),
+        );
         check.range("limits.jwt_bytes", limits.jwt_bytes, 256, limits.header_bytes.size());
         check.duration("limits.jwt_leeway", limits.jwt_leeway, "0s", "5m");
         check.duration("limits.ticket_lifetime", limits.ticket_lifetime, "1s", "10m");

@@ -78,6 +78,8 @@ pub struct Settings {
     pub enforce_wait: Duration,
     /// New connections per second on this node; 0 is unlimited.
     pub new_connections_per_second: u32,
+    /// Bytes of compiled topic schemas, by estimate, that a node keeps at most.
+    pub schema_cache_bytes: usize,
     /// Bytes of a client token at most.
     pub jwt_bytes: usize,
     /// Tolerance for other machines' clocks in a client token's times.
@@ -114,6 +116,7 @@ impl Default for Settings {
             access_window: Duration::from_secs(5),
             enforce_wait: Duration::from_secs(2),
             new_connections_per_second: 500,
+            schema_cache_bytes: 128 << 20,
             jwt_bytes: 4096,
             jwt_leeway: Duration::from_secs(30),
             key_sets: KeySetTimes {
@@ -147,7 +150,7 @@ pub struct Engine {
     pub(crate) replays: Permits,
     pub(crate) sessions: Sessions,
     pub(crate) connections: Connections,
-    pub(crate) allowances: Allowances,
+    pub(crate) allowances: Arc<Allowances>,
     admission: Gcra,
     pub(crate) store: Store,
     pub(crate) metering: Arc<Metering>,
@@ -234,7 +237,7 @@ impl Engine {
             runtime: Handle::current(),
             stop: CancellationToken::new(),
             connections: Connections::new(store.clone(), node),
-            allowances,
+            allowances: Arc::new(allowances),
             node,
             started_at: clock.now(),
             look_now: Notify::new(),
@@ -363,7 +366,7 @@ impl Engine {
 
     /// What may be accepted of tenants' events.
     #[must_use]
-    pub const fn allowances(&self) -> &Allowances {
+    pub fn allowances(&self) -> &Allowances {
         &self.allowances
     }
 

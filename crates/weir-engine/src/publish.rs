@@ -2,7 +2,7 @@
 
 use crate::billing::Admitted;
 use crate::engine::Engine;
-use crate::schemas::Steps;
+use crate::schemas::{ProjectSchemas, Steps};
 use crate::trace::Origin;
 use crate::{Caller, Error};
 use futures::FutureExt;
@@ -89,10 +89,9 @@ impl Engine {
         }
         let mut slots: Vec<Result<(EventId, Topic), Error>> = Vec::with_capacity(events.len());
         let mut records = Vec::with_capacity(events.len());
-        let mut steps = Steps::default();
         let origin = self.traces().publish(origin, |around| span(around, caller, &events));
         for event in events {
-            slots.push(self.accept(caller, event, origin.context(), &mut steps).map(|record| {
+            slots.push(self.accept(caller, event, origin.context()).map(|record| {
                 let named = (record.id.clone(), record.topic.clone());
                 records.push(record);
                 named
@@ -105,36 +104,55 @@ impl Engine {
         let (log, place) = (Arc::clone(&self.log), caller.place.clone());
         let (begun, begins) = oneshot::channel();
         let (span, within) = (origin.span().clone(), origin.span().clone());
-        self.allowances.admit(caller.place.tenant, records.len(), move |admitted| {
-            // Who waited may have gone.
-            if !begun.is_closed() {
-                let _ = begun.send(within.in_scope(|| begin(&*log, &place, records, admitted)));
-            } else if let Admitted::Counted(units, _) = admitted {
-                units.used(0);
+        let allowances = Arc::clone(&self.allowances);
+        caller.schemas.with(move |schemas| {
+            // Who waited may have gone, here and below.
+            if begun.is_closed() {
+                return;
             }
+            let (records, unfit) = sift(schemas, records);
+            if records.is_empty() {
+                let nothing: Begun = ready(Ok((Vec::new(), None))).boxed();
+                let _ = begun.send((nothing, unfit));
+                return;
+            }
+            allowances.admit(place.tenant, records.len(), move |admitted| {
+                if !begun.is_closed() {
+                    let _ = begun.send((within.in_scope(|| begin(&*log, &place, records, admitted)), unfit));
+                } else if let Admitted::Counted(units, _) = admitted {
+                    units.used(0);
+                }
+            });
         });
         let (cursors, project) = (self.cursors.clone(), caller.place.project);
         let signals = Arc::clone(&self.alerts.signals);
         let published = async move {
-            let begun =
+            let (begun, unfit) =
                 begins.await.map_err(|_| Error::new(Code::Draining, "This node is shutting down."))?;
             let (outcomes, refusal) = begun.await?;
+            let (mut unfit, mut place) = (unfit.into_iter().peekable(), 0..);
             signals.published(outcomes.len());
             let mut outcomes = outcomes.into_iter();
-            let answer = |named: (EventId, Topic)| match outcomes.next() {
-                Some(Outcome::Appended(appended)) => Ok(Published {
-                    id: named.0,
-                    topic: named.1,
-                    sequence: appended.position.sequence,
-                    cursor: cursors.encode(&Cursor { project, position: appended.position }),
-                    published_at: appended.published_at,
-                    duplicate: appended.duplicate,
-                }),
-                Some(Outcome::Conflict) => Err(conflict(&named.0)),
-                None => Err(refusal
-                    .as_deref()
-                    .cloned()
-                    .unwrap_or_else(|| Error::internal("the log gave fewer outcomes than records"))),
+            let answer = |named: (EventId, Topic)| {
+                let here = place.next();
+                if let Some((_, error)) = unfit.next_if(|(place, _)| Some(*place) == here) {
+                    return Err(error);
+                }
+                match outcomes.next() {
+                    Some(Outcome::Appended(appended)) => Ok(Published {
+                        id: named.0,
+                        topic: named.1,
+                        sequence: appended.position.sequence,
+                        cursor: cursors.encode(&Cursor { project, position: appended.position }),
+                        published_at: appended.published_at,
+                        duplicate: appended.duplicate,
+                    }),
+                    Some(Outcome::Conflict) => Err(conflict(&named.0)),
+                    None => Err(refusal
+                        .as_deref()
+                        .cloned()
+                        .unwrap_or_else(|| Error::internal("the log gave fewer outcomes than records"))),
+                }
             };
             let mut answer = answer;
             Ok(slots.into_iter().map(|slot| slot.and_then(&mut answer)).collect())
@@ -148,14 +166,12 @@ impl Engine {
         caller: &Caller,
         event: NewEvent,
         context: Option<&TraceContext>,
-        steps: &mut Steps,
     ) -> Result<Record, Error> {
         if event.topic.is_system() {
             return Err(reserved(&event.topic));
         }
         caller.may_publish(&event.topic)?;
         event.payload.fits(caller.limits.payload_bytes as usize)?;
-        caller.schemas.check(&event.topic, &event.payload, steps)?;
         let NewEvent { id, topic, payload, kind, mut headers } = event;
         if let Some(context) = context {
             headers.carry(context);
@@ -221,6 +237,27 @@ where
         Ok(_) => {}
     }
     outcome
+}
+
+/// Sorts out what does not fit the project's schemas; each of it with its place.
+fn sift(
+    schemas: Result<Option<&ProjectSchemas>, Error>,
+    records: Vec<Record>,
+) -> (Vec<Record>, Vec<(usize, Error)>) {
+    let schemas = match schemas {
+        Ok(None) => return (records, Vec::new()),
+        Ok(Some(schemas)) => schemas,
+        Err(error) => return (Vec::new(), (0..records.len()).map(|place| (place, error.clone())).collect()),
+    };
+    let (mut fit, mut unfit) = (Vec::with_capacity(records.len()), Vec::new());
+    let mut steps = Steps::default();
+    for (place, record) in records.into_iter().enumerate() {
+        match schemas.check(&record.topic, &record.payload, &mut steps) {
+            Ok(()) => fit.push(record),
+            Err(error) => unfit.push((place, error)),
+        }
+    }
+    (fit, unfit)
 }
 
 /// What the log said of the events that were let go, and why the others were not.

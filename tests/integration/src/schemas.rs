@@ -1,10 +1,11 @@
 //! `/v1/topics/{topic}/schema` and `/v1/schemas`, and what they do to publishing on every path.
 
+use crate::members;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use weir_core::Scope;
-use weir_testkit::{Answer, Api, Tenant, TestApp};
+use weir_testkit::{Answer, Api, Replicas, Tenant, TestApp};
 
 /// Orders with a total.
 fn order() -> Value {
@@ -282,4 +283,103 @@ async fn two_at_once_get_two_versions() {
         kept["data"].as_array().into_iter().flatten().map(|one| one["schema"]["title"].to_string()).collect();
     assert_eq!(titles.len(), 8, "{kept}");
     app.finish().await;
+}
+
+/// A schema that takes about half a mebibyte compiled.
+fn large(kind: &str) -> Value {
+    let members: serde_json::Map<_, _> =
+        (0..500).map(|n| (format!("m{n}"), json!({ "type": kind }))).collect();
+    json!({ "properties": members, "required": ["m0"] })
+}
+
+/// What a node's room for schemas takes now, and how often some made room for others.
+async fn cache(app: &TestApp) -> (f64, f64) {
+    let metrics = app.nodes[0].metrics().await;
+    let of = |name| metrics.sum(name, &[]).expect("a value");
+    (of("weir_schema_cache_bytes"), of("weir_schema_cache_evictions_total"))
+}
+
+/// More schemas than there is room for: they make room for each other, and each holds whenever its project publishes.
+async fn make_room(app: TestApp) {
+    let (fits, fits_not) = (json!({ "m0": 1 }), json!({ "m0": "1" }));
+    let mut tenants = Vec::new();
+    for _ in 0..6 {
+        let tenant = app.tenant().await;
+        set(&app, &app.api(&tenant.api_key), "made.>", &large("integer")).await;
+        tenants.push(tenant);
+    }
+    let one = large("integer").to_string().len() as f64;
+    for _ in 0..3 {
+        for tenant in &tenants {
+            for node in 0..app.nodes.len() {
+                let api = app.api_at(node, &tenant.api_key);
+                api.publish("made.rest", &fits).await;
+                let refused = api.post("/v1/events", &event("made.rest", &fits_not)).await;
+                refused.refused(400, "INVALID_EVENT_PAYLOAD");
+                api.publish("free", &fits_not).await;
+            }
+            let (bytes, _) = cache(&app).await;
+            assert!(bytes >= one && bytes <= f64::from(2 << 20), "{bytes} bytes where 1 MiB has room");
+        }
+    }
+    let (_, evicted) = cache(&app).await;
+    assert!(evicted >= 12.0, "{evicted} times room was made");
+
+    // Frames that come while a schema is compiled again keep their order, and are judged one by one.
+    let first = &tenants[0];
+    let mut ws = app.ws(&first.api_key).await;
+    for round in 0..3 {
+        for tenant in &tenants[1..] {
+            app.api_at(0, &tenant.api_key).publish("made.rest", &fits).await;
+        }
+        for n in 0..30 {
+            let payload = if n % 10 == 9 { &fits_not } else { &fits };
+            let id = format!("{round}-{n}");
+            ws.send(&json!({ "type": "publish", "id": id, "topic": "made.ws", "payload": payload })).await;
+        }
+        let mut sequences = Vec::new();
+        for _ in 0..30 {
+            let frame = ws.next().await.expect("an answer");
+            match frame["sequence"].as_u64() {
+                Some(sequence) => {
+                    let id = members::text(&frame["id"]);
+                    let n: usize = id.split_once('-').expect("two parts").1.parse().expect("a number");
+                    sequences.push((n, sequence));
+                }
+                None => assert_eq!(frame["error"]["code"], "INVALID_EVENT_PAYLOAD", "{frame}"),
+            }
+        }
+        assert_eq!(sequences.len(), 27);
+        sequences.sort_unstable();
+        assert!(sequences.windows(2).all(|pair| pair[0].1 < pair[1].1), "{sequences:?}");
+    }
+    ws.close().await;
+
+    // A change holds from its answer on, also where the schema is not in memory.
+    for tenant in &tenants[1..] {
+        app.api(&tenant.api_key).publish("made.rest", &fits).await;
+    }
+    let api = app.api(&first.api_key);
+    let forced = json!({ "schema": large("string"), "force": true });
+    put(&api, "made.>", &forced).await.expect(200);
+    for node in 0..app.nodes.len() {
+        let api = app.api_at(node, &first.api_key);
+        api.post("/v1/events", &event("made.rest", &fits)).await.refused(400, "INVALID_EVENT_PAYLOAD");
+        api.publish("made.rest", &fits_not).await;
+    }
+    remove(&api, "made.>").await.expect(200);
+    api.publish("made.rest", &json!(1)).await;
+    app.finish().await;
+}
+
+const SMALL_CACHE: [(&str, &str); 1] = [("WEIR_LIMITS_SCHEMA_CACHE_BYTES", "1MiB")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_make_room_for_each_other_and_always_hold() {
+    make_room(TestApp::start_with(&SMALL_CACHE).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_make_room_for_each_other_and_always_hold_on_a_cluster() {
+    make_room(TestApp::cluster_with(2, Replicas::One, &SMALL_CACHE).await).await;
 }

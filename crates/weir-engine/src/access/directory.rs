@@ -73,7 +73,7 @@ pub(crate) struct Access {
     /// The last change of each tenant that had one lately.
     pub(super) changed: DashMap<TenantId, (i64, Instant)>,
     /// What payloads must look like.
-    pub(super) schemas: Loaded,
+    pub(super) schemas: Arc<Loaded>,
     /// Limiters in use, and those used a moment ago.
     pub(super) limiters: DashMap<Metered, Arc<Gcra>>,
     pub(super) jwt_bytes: usize,
@@ -115,13 +115,18 @@ impl Access {
             doubts: AtomicU64::new(0),
             changed: DashMap::new(),
             limiters: DashMap::new(),
-            schemas: Loaded::new(store.clone()),
+            schemas: Loaded::new(store.clone(), settings.schema_cache_bytes),
             jwt_bytes: settings.jwt_bytes,
             jwt_leeway: settings.jwt_leeway,
             ticket_lifetime: settings.ticket_lifetime,
             store,
             clock,
         })
+    }
+
+    /// Bytes of compiled schemas, by estimate, and how often a project's were evicted.
+    pub(crate) fn schema_memory(&self) -> (usize, u64) {
+        self.schemas.memory()
     }
 
     /// Refuses to act on an access state that is not confirmed.

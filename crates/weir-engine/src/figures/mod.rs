@@ -116,6 +116,8 @@ pub struct Gauges {
     pub dead_letters: Option<u64>,
     /// Tenants that keep nearly as much as they may; `None` on nodes that do not look after the installation.
     pub full_tenants: Option<u64>,
+    /// Bytes of compiled schemas, by estimate, and how often a project's made room for others.
+    pub schemas: (usize, u64),
 }
 
 impl Engine {
@@ -166,6 +168,7 @@ impl Engine {
             clock_ahead: (local.micros() as f64 - database.micros() as f64) / 1e6,
             dead_letters: self.alerts.dead_letters(),
             full_tenants: self.alerts.full_tenants(),
+            schemas: self.access.schema_memory(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::compile::Ready;
 use super::cost::{BATCH_STEPS, EVENT_STEPS, Size};
+use super::memory::Held;
 use crate::Error;
 use serde_json::{Value, json};
 use weir_core::{Code, Pattern, Payload, Topic};
@@ -20,6 +21,8 @@ pub(super) struct InForce {
     pub(super) version: u32,
     /// `None` when what is stored cannot be used by this program: then nothing passes.
     pub(super) ready: Option<Ready>,
+    /// Its share of the node's memory for schemas.
+    pub(super) held: Held,
 }
 
 /// The schemas in force in a project, the most specific first. An event must fit all that select its topic.
@@ -36,6 +39,11 @@ impl Default for Steps {
 }
 
 impl ProjectSchemas {
+    /// What they take of memory, by estimate.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|schema| schema.held.bytes).sum()
+    }
+
     /// Checks a payload.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::cost::Profile;
 use super::document::{Document, refused};
+use super::memory::estimate;
 use crate::Error;
 use jsonschema::{Draft, PatternOptions, ValidationOptions, Validator};
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use weir_core::payload::{InvalidPayload, Payload};
 pub(super) const DOCUMENT_BYTES: usize = 64 * 1024;
 /// Sizes that a compiled regular expression is tried to fit, in KiB; the last is the limit.
 const PATTERN_KIB: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// The steps that an expression takes for sixteen bytes of text, for each KiB that it takes compiled.
+const STEPS_PER_KIB: u64 = 32;
 /// What one regular expression may keep of what it learnt while matching.
 const PATTERN_CACHE: usize = 128 * 1024;
 /// Compiling goes down along references, a schema at a time: far deeper than checking ever does.
@@ -27,6 +30,8 @@ pub(super) static LOADING: Semaphore = Semaphore::const_new(2);
 pub(super) struct Ready {
     pub(super) validator: Validator,
     pub(super) profile: Profile,
+    /// What it takes of memory, by estimate.
+    pub(super) bytes: usize,
 }
 
 /// Does work that may need a deep stack and some time, in a thread of its own, when it is its turn.
@@ -73,19 +78,20 @@ pub(super) fn compile(schema: &Value) -> Result<Ready, Error> {
         return Err(refused("", "must be an object, `true` or `false`"));
     }
     let document = Document::read(schema)?;
-    let mut weights = HashMap::new();
+    let mut sizes = HashMap::new();
     for pattern in document.patterns() {
-        if !weights.contains_key(pattern) {
-            weights.insert(pattern.to_owned(), weigh(pattern)?);
+        if !sizes.contains_key(pattern) {
+            sizes.insert(pattern.to_owned(), weigh(pattern)?);
         }
     }
+    let weights = sizes.iter().map(|(pattern, kib)| (pattern.clone(), STEPS_PER_KIB * *kib as u64)).collect();
     let profile = Profile::of(&document, &weights)?;
     let limit = PATTERN_KIB[PATTERN_KIB.len() - 1];
     let validator = options(limit).build(&anonymous(schema)).map_err(|error| {
         let message: String = error.masked_with("this").to_string().chars().take(200).collect();
         refused(error.instance_path().as_str(), &format!("is not as JSON Schema 2020-12 has it: {message}"))
     })?;
-    Ok(Ready { validator, profile })
+    Ok(Ready { validator, profile, bytes: estimate(schema, &sizes) })
 }
 
 /// The schema without the name that it gives itself: references stay in the document whatever it is called.
@@ -109,12 +115,12 @@ fn options(pattern_kib: usize) -> ValidationOptions<'static> {
         .with_pattern_options(patterns)
 }
 
-/// The steps that an expression takes for sixteen bytes of text, by the room that it needs compiled.
-fn weigh(pattern: &str) -> Result<u64, Error> {
+/// The KiB that an expression takes compiled, up to the next of the sizes that are tried.
+fn weigh(pattern: &str) -> Result<usize, Error> {
     let schema = json!({ "pattern": pattern });
     let fits = |kib: &usize| options(*kib).build(&schema).is_ok();
     if let Some(kib) = PATTERN_KIB.into_iter().find(fits) {
-        return Ok(32 * kib as u64);
+        return Ok(kib);
     }
     let short: String = pattern.chars().take(80).collect();
     let limit = PATTERN_KIB[PATTERN_KIB.len() - 1];

@@ -2,7 +2,7 @@
 //!
 //! A schema goes through `document` (what is it made of, is it bounded?), `cost` (how much can checking take?) and
 //! `compile` before it is kept; `compatible` holds a new version against the old one. `loaded` is what this node
-//! has in memory, `check` the judgement on a payload.
+//! has in memory, within the bounds of `memory`, `check` the judgement on a payload.
 
 mod check;
 mod compatible;
@@ -10,12 +10,13 @@ mod compile;
 mod cost;
 mod document;
 mod loaded;
+mod memory;
 #[cfg(test)]
 mod tests;
 
 pub use compatible::Difference;
 
-pub(crate) use check::Steps;
+pub(crate) use check::{ProjectSchemas, Steps};
 pub(crate) use loaded::{Cell, Loaded};
 
 use crate::Error;

@@ -3,6 +3,7 @@
 use super::check::{InForce, ProjectSchemas, Steps};
 use super::compile::{Ready, compile, parse};
 use super::cost::Size;
+use super::memory::Memory;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use weir_core::Payload;
@@ -21,12 +22,11 @@ fn steps(schema: &Value, payload: &Value) -> u64 {
 
 /// Schemas in force, most specific first, as version 1.
 fn project(schemas: &[(&str, Value)]) -> ProjectSchemas {
+    let memory = Arc::new(Memory::new(usize::MAX));
     let in_force = schemas.iter().map(|(pattern, schema)| {
-        Arc::new(InForce {
-            pattern: pattern.parse().expect("a pattern"),
-            version: 1,
-            ready: Some(ready(schema).expect("taken")),
-        })
+        let ready = Some(ready(schema).expect("taken"));
+        let held = memory.hold(ready.as_ref());
+        Arc::new(InForce { pattern: pattern.parse().expect("a pattern"), version: 1, ready, held })
     });
     ProjectSchemas(in_force.collect())
 }

@@ -148,6 +148,11 @@ catalogue! {
     /// By how much this machine's clock is ahead of the database's.
     CLOCK = Gauge "weir_clock_ahead_seconds" [];
 
+    /// Memory of the compiled topic schemas of this node, by estimate.
+    SCHEMA_BYTES = Gauge "weir_schema_cache_bytes" [];
+    /// Times at which a project's compiled schemas made room for those of others.
+    SCHEMAS_EVICTED = Counter "weir_schema_cache_evictions_total" [];
+
     /// Age of the count of published events.
     USAGE_LAG = Gauge "weir_usage_lag_seconds" [];
     /// Usage counters of this node that wait for the database.

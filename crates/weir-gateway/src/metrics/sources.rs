@@ -199,6 +199,9 @@ fn node(page: &mut Page, gateway: &Gateway, health: &EngineHealth) {
     page.add(&series::ACCESS_WINDOW, &[], window.as_secs_f64());
     page.add(&series::ACCESS_VERSION, &[], gauges.access_version as f64);
     page.add(&series::CLOCK, &[], gauges.clock_ahead);
+    let (bytes, evicted) = gauges.schemas;
+    page.add(&series::SCHEMA_BYTES, &[], bytes as u64);
+    page.add(&series::SCHEMAS_EVICTED, &[], evicted);
 }
 
 fn usage(page: &mut Page, gateway: &Gateway) {
