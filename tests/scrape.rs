@@ -1,4 +1,5 @@
-//! What a scrape of a node with many tenants weighs.
+//! What a scrape of a node with many tenants weighs and takes: less than 2 MB and, in an optimised build, less than 100 ms.
+//! `cargo test --profile ci -p weir --test scrape -- --nocapture` measures and holds both.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::sync::Arc;
@@ -16,6 +17,10 @@ use weir_outbound::{Outbound, Policy};
 const TENANTS: usize = 10_000;
 /// Of an answer, in any format.
 const MOST_BYTES: usize = 2_000_000;
+/// How long it takes, half of the times, where the program is optimised.
+const MOST_TIME: Duration = Duration::from_millis(100);
+/// Scrapes of each kind, between which every tenant does something.
+const SCRAPES: usize = 21;
 
 async fn engine(files: &TempDir, shown_tenants: usize) -> Arc<Engine> {
     let url = format!("sqlite://{}", files.path().join("weir.db").display());
@@ -88,19 +93,32 @@ async fn ten_thousand_tenants_fit_into_a_scrape() {
         let address = listener.local_addr().expect("an address").to_string();
         let (gateway, server) = (Gateway::new(Arc::clone(&engine), settings()), Server::default());
         tokio::spawn(serve(listener, ops_router(Arc::clone(&gateway)), gateway, false, server.clone()));
-        for accept in ["text/plain", "application/openmetrics-text", protobuf] {
-            work();
-            let (body, took) = scrape(&address, accept).await;
-            println!("{TENANTS} tenants, {shown} by name, {accept}: {} bytes in {took:?}", body.len());
-            assert!(body.len() < MOST_BYTES, "{} bytes", body.len());
-            let named = body.windows(4).filter(|word| word == b"ten_").count();
-            assert_eq!(named, 4 * shown, "each has four series");
+        let formats = ["text/plain", "application/openmetrics-text", protobuf];
+        for accept in formats {
+            let mut times = Vec::with_capacity(SCRAPES);
+            let mut bytes = 0;
+            for _ in 0..SCRAPES {
+                work();
+                let (body, took) = scrape(&address, accept).await;
+                let named = body.windows(4).filter(|word| word == b"ten_").count();
+                assert_eq!(named, 4 * shown, "each has four series");
+                bytes = bytes.max(body.len());
+                times.push(took);
+            }
+            times.sort_unstable();
+            let (median, slowest) = (times[SCRAPES / 2], times[SCRAPES - 1]);
+            println!(
+                "{TENANTS} tenants, {shown} by name, {}: {bytes} bytes, {median:.1?} median, {slowest:.1?} slowest of {SCRAPES}",
+                accept.split(';').next().unwrap_or_default()
+            );
+            assert!(bytes < MOST_BYTES, "{bytes} bytes");
+            assert!(cfg!(debug_assertions) || median < MOST_TIME, "{median:?}");
         }
         // Everybody's work is in some series, whoever is shown.
         let text = String::from_utf8(scrape(&address, "text/plain").await.0).expect("text");
         let requests = text.lines().filter_map(|line| line.strip_prefix("weir_tenant_requests_total{"));
         let sum: f64 = requests.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
-        assert_eq!(sum, 3.0 * TENANTS as f64);
+        assert_eq!(sum, (formats.len() * SCRAPES * TENANTS) as f64);
         server.stop(Duration::from_secs(1)).await;
         engine.stop().await;
     }
