@@ -15,7 +15,6 @@ use weir_hub::Hub;
 use weir_log::EventLog;
 use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::{self, JetStream};
-use weir_log::{System, Traced};
 use weir_outbound::stripe::Stripe;
 use weir_outbound::{Outbound, Policy};
 use weir_store::{Brake, Store, Wall};
@@ -45,11 +44,7 @@ pub async fn start(config: &Config, traces: Traces) -> anyhow::Result<Node> {
         );
     }
     let root = root_secret(config, &store).await?;
-    let (mut log, embedded) = open_log(config).await?;
-    if traces.are_recorded() {
-        let system = if embedded.is_some() { System::Embedded } else { System::Nats };
-        log = Traced::around(log, system);
-    }
+    let (log, embedded) = open_log(config).await?;
     let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
     let clock = Arc::new(SystemClock);
     let outbound = outbound(config)?;

@@ -94,12 +94,6 @@ impl Traces {
         Self(Some(tracer))
     }
 
-    /// Whether anything is recorded at all.
-    #[must_use]
-    pub const fn are_recorded(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// What became of the spans; `None` when nothing is recorded.
     #[must_use]
     pub fn spans(&self) -> Option<SpanCounts> {

@@ -22,7 +22,7 @@ use weir_log::embedded::{self, Embedded};
 use weir_log::jetstream::server::{NatsServer, ServerConfig};
 use weir_log::jetstream::{self, JetStream};
 use weir_log::{
-    EventLog, Feed, Health, Inspection, LogError, Milestone, Outcome, Page, Place, ReadQuery, Record,
+    EventLog, Feed, Health, Inspection, LogError, Milestone, Outcome, Page, Place, ReadQuery, Record, System,
     TopicHead, Walked,
 };
 use weir_outbound::{Outbound, Policy};
@@ -257,6 +257,10 @@ impl EventLog for Trapped<dyn EventLog> {
 
     fn health(&self) -> BoxFuture<'_, Health> {
         self.0.health()
+    }
+
+    fn system(&self) -> System {
+        self.0.system()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -12,7 +12,6 @@ pub mod feed;
 pub mod jetstream;
 pub mod load;
 pub mod log;
-pub mod traced;
 pub mod walk;
 
 pub use error::LogError;
@@ -20,7 +19,6 @@ pub use feed::{Feed, FeedItem};
 pub use load::{LinkLoad, Load, StreamLoad};
 pub use log::{
     Appended, Bounds, Durability, EventLog, Health, Inspection, Outcome, Page, Place, ReadQuery, Record,
-    TopicHead,
+    System, TopicHead,
 };
-pub use traced::{System, Traced};
 pub use walk::{Milestone, Poison, Run, Walked};

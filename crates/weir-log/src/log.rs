@@ -173,6 +173,26 @@ pub struct Health {
     pub durability: Durability,
 }
 
+/// What keeps the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// Files of this process.
+    Embedded,
+    /// NATS servers.
+    JetStream,
+}
+
+impl System {
+    /// The public name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::JetStream => "jetstream",
+        }
+    }
+}
+
 /// A durable, ordered log of events for many projects.
 ///
 /// **Append.** The call itself puts the records in line, before the returned future is first polled: two
@@ -255,6 +275,9 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Whether the log works and what its acks are worth.
     fn health(&self) -> BoxFuture<'_, Health>;
+
+    /// What keeps the events.
+    fn system(&self) -> System;
 
     /// What it has to do and has room for.
     fn load(&self) -> Load {

@@ -20,7 +20,7 @@ pub const QUICK: [(&str, &str); 9] = [
 ];
 
 /// Makes a key, revokes it, and goes on to use it.
-async fn use_a_revoked_key(app: &TestApp, tenant: &Tenant, node: usize, times: usize) {
+pub async fn use_a_revoked_key(app: &TestApp, tenant: &Tenant, node: usize, times: usize) {
     let key = app.key(tenant, &[Scope::EventsSubscribe]).await;
     let path = format!("/v1/admin/keys/{}", key.key_id);
     let revoke = app.api(&tenant.api_key).request(reqwest::Method::DELETE, &path);
@@ -36,7 +36,7 @@ async fn alerts(api: &Api, query: &[(&str, &str)]) -> Vec<Value> {
 }
 
 /// Waits until an open alert of this condition is seen, and gives it.
-async fn open(api: &Api, condition: &str) -> Value {
+pub async fn open(api: &Api, condition: &str) -> Value {
     until("the alert to be raised", async || {
         alerts(api, &[("state", "open")]).await.into_iter().find(|alert| alert["condition"] == condition)
     })

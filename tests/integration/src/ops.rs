@@ -1,7 +1,8 @@
 //! `/healthz`, `/readyz`, `/metrics`, and the orderly stop.
 
+use crate::alerts;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use weir_testkit::{Answer, TestApp, until};
 
@@ -125,5 +126,43 @@ async fn an_orderly_stop_loses_no_acknowledged_event() {
         .map(|event| event["sequence"].as_u64())
         .collect();
     assert!(acknowledged.iter().all(|sequence| kept.contains(sequence)));
+    app.finish().await;
+}
+
+/// The names of an object's members.
+fn members(object: &Value) -> Vec<&str> {
+    object.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn top_reads_all_that_a_node_says_of_itself() {
+    let app = TestApp::start_with(&alerts::QUICK).await;
+    let tenant = app.tenant().await;
+    let mut ws = app.ws(&tenant.api_key).await;
+    ws.subscribe(&["a"], None).await;
+    app.api(&tenant.api_key).publish("a", &json!(1)).await;
+    ws.event().await;
+    alerts::use_a_revoked_key(&app, &tenant, 0, 6).await;
+    alerts::open(&app.api(&tenant.api_key), "auth-failures").await;
+    let url = format!("http://{}", app.nodes[0].ops_address());
+    let look = ["top", "--once", "--json", "--interval", "0.2", "--ops", &url];
+    let top = until("the tenant and the alert to be seen", async || {
+        let output = app.run(&look).await;
+        assert!(output.status.success(), "{output:?}");
+        let top: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let node = top["nodes"][0]["node"].clone();
+        (!node["tenants"][0].is_null() && !node["alerts"][0].is_null()).then_some(node)
+    })
+    .await;
+    assert_eq!((&top["websocket"], &top["published"], &top["delivered"]), (&json!(1), &json!(1), &json!(1)));
+    let said = app.nodes[0].ops().get("/overview", &[]).await.expect(200);
+    // The command has types of its own, as it reads nodes of other versions too.
+    for part in ["", "/tenants/0", "/nodes/0"] {
+        let (read, told) = (top.pointer(part).expect("read"), said.pointer(part).expect("told"));
+        assert_eq!(members(read), members(told), "{part}");
+    }
+    let (read, told) = (members(&top["alerts"][0]), members(&said["alerts"][0]));
+    assert!(read.iter().all(|name| told.contains(name)), "{read:?} of {told:?}");
+    ws.close().await;
     app.finish().await;
 }

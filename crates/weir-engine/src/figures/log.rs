@@ -1,15 +1,17 @@
-//! The event log with a watch beside it: how long it takes, and what came of it.
+//! The event log with a watch beside it: how long it takes, what came of it, and a span where it is traced.
 
+use super::log_spans::{span, within};
 use crate::billing::meter::Metering;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
+use weir_core::trace::number;
 use weir_core::{Distribution, Histogram, Position, ProjectId, Timestamp, Topic};
 use weir_log::{
     EventLog, Feed, Health, Inspection, Load, LogError, Milestone, Outcome, Page, Place, ReadQuery, Record,
-    TopicHead, Walked,
+    System, TopicHead, Walked,
 };
 
 /// What is asked of a log.
@@ -134,8 +136,18 @@ impl ObservedLog {
         let figures = Arc::new(LogFigures::new());
         (Arc::new(Self { log, figures: Arc::clone(&figures), metering }), figures)
     }
+
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        call: &'static str,
+        stream: &str,
+        work: impl FnOnce(&'a dyn EventLog) -> BoxFuture<'a, Result<T, LogError>>,
+    ) -> BoxFuture<'a, Result<T, LogError>> {
+        within(span(self.system(), call, stream), || work(&*self.log))
+    }
 }
 
+// All of it, what has a default too.
 impl EventLog for ObservedLog {
     fn append(
         &self,
@@ -143,7 +155,9 @@ impl EventLog for ObservedLog {
         records: Vec<Record>,
     ) -> BoxFuture<'static, Result<Vec<Outcome>, LogError>> {
         let begun = Instant::now();
-        let append = self.log.append(place, records);
+        let span = span(self.system(), "append", &place.stream);
+        span.record("messaging.batch.message_count", number(records.len()));
+        let append = within(span, || self.log.append(place, records));
         let figures = Arc::clone(&self.figures);
         let published = self.metering.published(place.tenant, place.project);
         async move {
@@ -160,7 +174,7 @@ impl EventLog for ObservedLog {
     fn read<'a>(&'a self, place: &'a Place, query: ReadQuery) -> BoxFuture<'a, Result<Page, LogError>> {
         async move {
             let begun = Instant::now();
-            let outcome = self.log.read(place, query).await;
+            let outcome = self.call("read", &place.stream, |log| log.read(place, query)).await;
             self.figures.reads.note(begun, &outcome);
             if let Ok(page) = &outcome {
                 self.figures.replayed.fetch_add(page.events.len() as u64, Relaxed);
@@ -171,11 +185,11 @@ impl EventLog for ObservedLog {
     }
 
     fn inspect<'a>(&'a self, place: &'a Place, sequence: u64) -> BoxFuture<'a, Result<Inspection, LogError>> {
-        self.log.inspect(place, sequence)
+        self.call("inspect", &place.stream, |log| log.inspect(place, sequence))
     }
 
     fn locate<'a>(&'a self, place: &'a Place, time: Timestamp) -> BoxFuture<'a, Result<u64, LogError>> {
-        self.log.locate(place, time)
+        self.call("locate", &place.stream, |log| log.locate(place, time))
     }
 
     fn topics<'a>(
@@ -184,15 +198,15 @@ impl EventLog for ObservedLog {
         after: Option<&'a Topic>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<TopicHead>, LogError>> {
-        self.log.topics(place, after, limit)
+        self.call("topics", &place.stream, |log| log.topics(place, after, limit))
     }
 
     fn trim<'a>(&'a self, place: &'a Place, through: u64) -> BoxFuture<'a, Result<(), LogError>> {
-        self.log.trim(place, through)
+        self.call("trim", &place.stream, |log| log.trim(place, through))
     }
 
     fn erase<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<bool, LogError>> {
-        self.log.erase(place)
+        self.call("erase", &place.stream, |log| log.erase(place))
     }
 
     fn shred(&self) -> BoxFuture<'_, Result<(), LogError>> {
@@ -204,11 +218,11 @@ impl EventLog for ObservedLog {
         stream: &'a Arc<str>,
         after: Option<Milestone>,
     ) -> BoxFuture<'a, Result<Option<Walked>, LogError>> {
-        self.log.walk(stream, after)
+        self.call("walk", stream, |log| log.walk(stream, after))
     }
 
     fn watch<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Position, LogError>> {
-        self.log.watch(place)
+        self.call("watch", &place.stream, |log| log.watch(place))
     }
 
     fn unwatch(&self, project: ProjectId) {
@@ -225,6 +239,10 @@ impl EventLog for ObservedLog {
 
     fn health(&self) -> BoxFuture<'_, Health> {
         self.log.health()
+    }
+
+    fn system(&self) -> System {
+        self.log.system()
     }
 
     fn load(&self) -> Load {

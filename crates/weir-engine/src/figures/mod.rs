@@ -2,6 +2,7 @@
 //! somebody looks, so that being watched costs the work nothing.
 
 mod log;
+mod log_spans;
 mod tenants;
 
 pub(crate) use log::ObservedLog;
@@ -137,6 +138,12 @@ impl Engine {
     #[must_use]
     pub fn log_load(&self) -> Load {
         self.log.load()
+    }
+
+    /// What keeps the events.
+    #[must_use]
+    pub fn log_system(&self) -> weir_log::System {
+        self.log.system()
     }
 
     /// How the database does.

@@ -61,8 +61,8 @@ impl Metrics {
     }
 
     fn process(&self, page: &mut Page, gateway: &Gateway) {
-        let database = gateway.engine.store_load().database;
-        page.add(&series::BUILD, &[env!("CARGO_PKG_VERSION"), database, backend(gateway)], 1_u64);
+        let (database, log) = (gateway.engine.store_load().database, gateway.engine.log_system().as_str());
+        page.add(&series::BUILD, &[env!("CARGO_PKG_VERSION"), database, log], 1_u64);
         let now = Process::read();
         let values = [
             (&series::CPU, now.cpu_seconds),
@@ -80,11 +80,6 @@ impl Metrics {
             }
         }
     }
-}
-
-/// What keeps the events.
-fn backend(gateway: &Gateway) -> &'static str {
-    if gateway.engine.log_load().link.is_some() { "jetstream" } else { "embedded" }
 }
 
 fn callers(page: &mut Page, gateway: &Gateway) {
@@ -132,7 +127,7 @@ fn log(page: &mut Page, gateway: &Gateway) {
     page.add(&series::FED, &[], gateway.engine.figures().fed());
     page.add(&series::REPLAYED, &[], figures.replayed());
     page.add(&series::REPLAYS, &[], gateway.engine.gauges().replays);
-    let backend = backend(gateway);
+    let backend = gateway.engine.log_system().as_str();
     for (call, operation) in [("append", Operation::Append), ("read", Operation::Read)] {
         for (outcome, count) in figures.outcomes(operation) {
             page.add(&series::LOG_CALLS, &[backend, call, outcome], count);

@@ -22,7 +22,7 @@ mod writer;
 
 use crate::{
     Durability, EventLog, Feed, Health, Inspection, Load, LogError, Milestone, Outcome, Page, Place,
-    ReadQuery, Record, StreamLoad, TopicHead, Walked,
+    ReadQuery, Record, StreamLoad, System, TopicHead, Walked,
 };
 use feeder::Feeder;
 use futures::FutureExt;
@@ -280,6 +280,10 @@ impl EventLog for Embedded {
     fn health(&self) -> BoxFuture<'_, Health> {
         let problem = self.problem.borrow().clone();
         ready(Health { problem, durability: Durability::Synced { replicas: 1 } }).boxed()
+    }
+
+    fn system(&self) -> System {
+        System::Embedded
     }
 
     fn load(&self) -> Load {

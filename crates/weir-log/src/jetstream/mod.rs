@@ -38,7 +38,7 @@ pub use survey::{Kept, Survey, survey};
 
 use crate::{
     Appended, Durability, EventLog, Feed, FeedItem, Health, Inspection, LinkLoad, Load, LogError, Milestone,
-    Outcome, Page, Place, ReadQuery, Record, TopicHead, Walked,
+    Outcome, Page, Place, ReadQuery, Record, System, TopicHead, Walked,
 };
 use api::{Api, LAG_PAUSE, Link, Wanted};
 use dashmap::DashMap;
@@ -419,6 +419,10 @@ impl EventLog for JetStream {
             Health { problem, durability }
         }
         .boxed()
+    }
+
+    fn system(&self) -> System {
+        System::JetStream
     }
 
     fn load(&self) -> Load {
