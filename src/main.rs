@@ -43,6 +43,9 @@ enum Command {
     /// The audit trail.
     #[command(subcommand)]
     Audit(command::audit::AuditCommand),
+    /// The embedded event log, while no server has it.
+    #[command(subcommand)]
+    Log(command::log::LogCommand),
     /// People who sign in.
     #[command(subcommand)]
     Users(command::users::UsersCommand),
@@ -97,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bootstrap(args) => command::setup::bootstrap(config, &args),
         Command::Keys(args) => command::setup::keys(config, args),
         Command::Audit(args) => command::audit::run(config, args),
+        Command::Log(args) => command::log::run(config, args),
         Command::Users(args) => command::users::run(config, args),
         Command::Publish(args) => command::block_on(client::publish::run(args)),
         Command::Subscribe(args) => command::block_on(client::subscribe::run(args)),

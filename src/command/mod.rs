@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod doctor;
 pub mod errors;
+pub mod log;
 pub mod permissions;
 pub mod serve;
 pub mod setup;

@@ -379,3 +379,37 @@ async fn a_deleted_project_is_erased_embedded() {
 async fn a_deleted_project_is_erased_on_a_cluster() {
     a_deleted_project_is_erased(cluster().await).await;
 }
+
+/// What cannot be read is let go by hand, while no server has the log: readers are told what is gone, and get the rest.
+#[tokio::test]
+async fn the_beginning_of_a_stopped_log_is_let_go_by_hand() {
+    let mut app = TestApp::start().await;
+    let tenant = app.tenant().await;
+    let mut published = Vec::new();
+    for n in 0..4 {
+        published.push(app.api(&tenant.api_key).publish("a", &json!(n)).await);
+    }
+    let through = published[1]["sequence"].to_string();
+    let trim = async |app: &TestApp, through: &str| {
+        let (tenant, project) = (tenant.tenant_id.to_string(), tenant.project_id.to_string());
+        let arguments = ["log", "trim", "--tenant", &tenant, "--project", &project, "--through", through];
+        let output = app.run(&arguments).await;
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, why) = trim(&app, &through).await;
+    assert!(!done && why.contains("cannot be opened"), "a server has it: {why}");
+    app.nodes[0].stop().await;
+    let (done, why) = trim(&app, "1000").await;
+    assert!(!done && why.contains("beyond the last event"), "{why}");
+    let (done, why) = trim(&app, &through).await;
+    assert!(done, "{why}");
+    app.nodes[0].restart().await;
+    let cursor = published[0]["cursor"].as_str().expect("a cursor");
+    let page =
+        app.api(&tenant.api_key).get("/v1/events", &[("topics", ">"), ("after", cursor)]).await.expect(200);
+    assert_eq!((&page["gap"]["reason"], &page["gap"]["to"]), (&json!("expired"), &published[1]["sequence"]));
+    let payloads: Vec<&Value> =
+        page["data"].as_array().expect("events").iter().map(|event| &event["payload"]).collect();
+    assert_eq!(payloads, [&json!(2), &json!(3)]);
+    app.finish().await;
+}

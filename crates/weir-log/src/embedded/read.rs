@@ -55,9 +55,11 @@ impl Storage {
             if sequence != page.through + 1 {
                 break;
             }
-            let stored = StoredEvent::parse(&value)?;
+            let named = |error| named(error, place, sequence);
+            let stored = StoredEvent::parse(&value).map_err(named)?;
             if query.patterns.iter().any(|pattern| pattern.matches(stored.topic)) {
-                let event = stored.event(place.tenant, place.project, sequence, &mut topics)?;
+                let event =
+                    stored.event(place.tenant, place.project, sequence, &mut topics).map_err(named)?;
                 weight += event.weight();
                 if !page.events.is_empty() && weight > query.max_bytes {
                     return Ok(());
@@ -88,7 +90,8 @@ impl Storage {
         let check = match state.filter(retained) {
             None => None,
             Some(state) => {
-                let check = self.event(&at, state.number, sequence, |stored| stored.check())?;
+                let check = self.event(&at, state.number, sequence, |stored| stored.check());
+                let check = check.map_err(|error| named(error, place, sequence))?;
                 Some(check.ok_or_else(|| missing(place, sequence, &state))?)
             }
         };
@@ -116,7 +119,8 @@ impl Storage {
         let (mut before, mut last) = (state.floor, state.sequence);
         while before < last {
             let middle = before + (last - before).div_ceil(2);
-            let latest = self.event(&at, state.number, middle, |stored| Ok(stored.latest))?;
+            let latest = self.event(&at, state.number, middle, |stored| Ok(stored.latest));
+            let latest = latest.map_err(|error| named(error, place, middle))?;
             let latest = latest.ok_or_else(|| missing(place, middle, &state))?;
             if latest < time {
                 before = middle;
@@ -178,6 +182,14 @@ impl Storage {
             }
         }
         Ok(heads)
+    }
+}
+
+/// Damage with its place: what an operator needs to let go of it.
+fn named(error: LogError, place: &Place, sequence: u64) -> LogError {
+    match error {
+        LogError::Corrupt(why) => LogError::Corrupt(format!("event {sequence} of {}: {why}", place.project)),
+        other => other,
     }
 }
 
