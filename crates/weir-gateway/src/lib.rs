@@ -4,6 +4,7 @@
 //! May depend on core, engine and hub. The only crate that names axum and async-graphql. Start reading at [`serve`], then
 //! `router.rs`; one handler shows the pattern: `rest/events.rs`.
 
+mod cors;
 mod credentials;
 mod error;
 mod extract;

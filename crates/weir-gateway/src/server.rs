@@ -87,6 +87,8 @@ fn builder(gateway: &Gateway) -> Builder<TokioExecutor> {
         .http1()
         // Without a timer hyper ignores the time-out and says nothing.
         .timer(TokioTimer::new())
+        // Answers are short, most of them: one buffer costs the kernel less than two.
+        .writev(false)
         // It also ends idle connections. Balancers keep theirs for a minute and would find it closed; the first
         // head of a connection has been held to its own, shorter time before.
         .header_read_timeout(IDLE)

@@ -181,3 +181,33 @@ async fn an_idle_connection_is_kept_for_its_next_request() {
     }
     app.finish().await;
 }
+
+/// A page of another origin asks before it publishes, and may read what it needs of the answer.
+#[tokio::test]
+async fn pages_of_any_origin_may_call() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant().await;
+    let asked =
+        app.api(&tenant.api_key).request(Method::OPTIONS, "/v1/events").header("origin", "https://a.example");
+    let asked = asked.header("access-control-request-method", "POST").send().await.expect("an answer");
+    assert_eq!(asked.status().as_u16(), 204);
+    let header = |answer: &reqwest::Response, name: &str| {
+        answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    assert_eq!(header(&asked, "access-control-allow-origin"), "*");
+    assert!(header(&asked, "access-control-allow-methods").contains("POST"));
+    for name in
+        ["authorization", "x-api-key", "idempotency-key", "content-type", "last-event-id", "traceparent"]
+    {
+        let allowed = header(&asked, "access-control-allow-headers");
+        assert!(allowed.split(',').any(|one| one == name), "{name} is not in {allowed}");
+    }
+    for body in [r#"{"topic":"a","payload":1}"#, "{"] {
+        let request = app.api(&tenant.api_key).request(Method::POST, "/v1/events").header(JSON.0, JSON.1);
+        let answer =
+            request.header("origin", "https://a.example").body(body).send().await.expect("an answer");
+        assert_eq!(header(&answer, "access-control-allow-origin"), "*");
+        assert!(header(&answer, "access-control-expose-headers").contains("retry-after"));
+    }
+    app.finish().await;
+}

@@ -9,17 +9,21 @@ use std::time::{Duration, Instant};
 /// What one turn of the writer takes at most, so that an fsync is never owed for long.
 const GULP_BYTES: usize = 4 << 20;
 const GULP_COMMANDS: usize = 4096;
-/// How long the writer waits at most for the callers whose last answers it just sent: under load they
-/// all come back within this time, and one fsync then serves all of them instead of the fastest.
-const GATHER: Duration = Duration::from_micros(150);
+/// How long the writer waits at most while commands keep coming. Under load the callers whose answers it just sent
+/// come back one after the other; one fsync, which costs as much as several publishes, then serves all of them
+/// instead of the fastest.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often it looks meanwhile. Fewer than [`STREAM`] new ones since: it goes with what it has.
+const LOOK: Duration = Duration::from_micros(50);
+const STREAM: usize = 2;
 
 #[derive(Default)]
 struct Line {
     commands: VecDeque<Command>,
     bytes: usize,
     closed: bool,
-    /// The writer sleeps until so many commands wait; 0 while it is at work.
-    wanted: usize,
+    /// The writer sleeps until a command comes.
+    asleep: bool,
 }
 
 /// Commands in the order of the calls. The lock guards the line only: it is never held across I/O.
@@ -51,8 +55,7 @@ impl Queue {
         }
         line.bytes += bytes;
         line.commands.push_back(command);
-        if line.wanted > 0 && line.commands.len() >= line.wanted {
-            line.wanted = 0;
+        if std::mem::take(&mut line.asleep) {
             drop(line);
             self.arrived.notify_one();
         }
@@ -74,12 +77,15 @@ impl Queue {
     /// `None` when the queue is closed and empty. `last` is how many came the last time.
     pub fn take(&self, idle: bool, last: usize) -> Option<Vec<Command>> {
         let mut line = self.lock();
-        if last > 1 && line.commands.len() < last / 2 {
-            line = self.wait(line, last / 2, Some(GATHER));
+        // A caller on its own never waits for others.
+        if last > 1 {
+            line = self.gather(line);
         }
-        if idle && line.commands.is_empty() {
-            line = self.wait(line, 1, None);
+        while idle && line.commands.is_empty() && !line.closed {
+            line.asleep = true;
+            line = self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner);
         }
+        line.asleep = false;
         if line.commands.is_empty() && line.closed {
             return None;
         }
@@ -94,22 +100,19 @@ impl Queue {
         Some(gulp)
     }
 
-    fn wait<'a>(
-        &self,
-        mut line: MutexGuard<'a, Line>,
-        wanted: usize,
-        patience: Option<Duration>,
-    ) -> MutexGuard<'a, Line> {
-        let until = patience.map(|patience| Instant::now() + patience);
-        while line.commands.len() < wanted && !line.closed {
-            line.wanted = wanted;
-            line = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => break,
-                Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
-            };
+    /// Lets the line grow while it grows fast. Looks now and then rather than being woken: under load each wake would
+    /// cost more than the command that it is for.
+    fn gather<'a>(&'a self, mut line: MutexGuard<'a, Line>) -> MutexGuard<'a, Line> {
+        let begun = Instant::now();
+        while !line.closed && line.bytes < GULP_BYTES && begun.elapsed() < GATHER {
+            let seen = line.commands.len();
+            drop(line);
+            std::thread::sleep(LOOK);
+            line = self.lock();
+            if line.commands.len() < seen + STREAM {
+                break;
+            }
         }
-        line.wanted = 0;
         line
     }
 }
