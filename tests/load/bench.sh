@@ -47,10 +47,10 @@ of_server() {
 }
 
 micro() {
-  echo "criterion: key, fanout, log" >&2
+  echo "criterion: key, fanout, limits, log" >&2
   touch "$out/criterion-began"
-  timeout 300 cargo bench --quiet --profile "$profile" -p weir-core -p weir-hub -p weir-log \
-    --bench key --bench fanout --bench log -- "${criterion[@]}" >"$out/criterion.log" 2>&1 ||
+  timeout 900 cargo bench --quiet --profile "$profile" -p weir-core -p weir-hub -p weir-engine -p weir-log \
+    --bench key --bench fanout --bench limits --bench log -- "${criterion[@]}" >"$out/criterion.log" 2>&1 ||
     { echo "the criterion benches failed:" >&2; tail -n 5 "$out/criterion.log" >&2; }
 }
 
@@ -100,13 +100,33 @@ requests() {
   of_server graphql graphql --connections "$((subscribers / 5))" --rate 20 --seconds "$short" --turns 2
 }
 
-# Three nodes on PostgreSQL and three NATS servers, which sync every write; all of them share the server's core.
+# Three nodes on PostgreSQL and three NATS servers, which sync every write. They share this machine with the client: seven
+# processes on one of its cores would measure the scheduler.
 cluster() {
+  local on_server_core=() on_client_core=()
   start_cluster 3
   measure revoke revoke --connections "$subscribers" "${nodes[@]/#/--node=}"
   measure cluster-publish publish --connections 256 --seconds "$short"
+  measure cluster-publish-batch publish --connections 64 --batch 100 --seconds "$short"
   measure cluster-latency latency --rate 1000 --seconds "$short"
   stop_cluster
+}
+
+# How long a killed server takes until it is ready again, beside what it keeps.
+reopen() {
+  start_weir
+  of_server reopen-fill publish --connections 64 --batch 100 --payload 1024 --seconds "$short"
+  kill -9 "$server"
+  wait "$server" 2>/dev/null || true
+  local bytes begun took
+  bytes="$(du -sk "$work/weir/data" | awk '{ print $1 * 1024 }')"
+  begun="$(date +%s%N)"
+  launch_weir
+  took=$(($(date +%s%N) - begun))
+  printf 'killed after reopen-fill, started again\n' >"$out/reopen.command"
+  awk -v took="$took" -v bytes="$bytes" 'BEGIN {
+    printf "{\"bench\":\"reopen\",\"good\":true,\"results\":{\"kept\":%d,\"seconds\":%.3f,\"seconds_per_gb\":%.3f}}\n",
+      bytes, took / 1e9, took / bytes }' >"$out/reopen.json"
 }
 
 fan_out 10 "$slow"
@@ -115,6 +135,7 @@ fan_out 200 "$fast"
 peer 200 "$peer_fast"
 memory
 requests
+reopen
 stop_servers
 cluster
 micro

@@ -23,6 +23,7 @@ REPLAY = [("rate", "events/s"), ("server_cpu_per_million", "CPU s per million")]
 RESUME = [("all_have_all_after", "s until all have all"), ("cpu_per_client", "µs CPU per client")]
 GRAPHQL = [("event_stream_times_ws", "× the CPU of /ws"), ("event_stream_cpu_per_million", "CPU s per million"), ("ws_cpu_per_million", "over /ws"), ("refused_doubling_fragments_p99", "ms p99 to refuse a bomb")]
 REVOKE = [("revoke_to_last_delivery_p50", "ms p50"), ("revoke_to_last_delivery_p99", "ms p99"), ("revoke_to_answer_p99", "ms p99 to the answer")]
+REOPEN = [("kept", "bytes kept"), ("seconds", "s until ready"), ("seconds_per_gb", "s per GB")]
 MEASURED = {
     "ws-10": ("fan-out, WebSocket, 10 msg/s", FAN_OUT),
     "sse-10": ("fan-out, SSE, 10 msg/s", FAN_OUT),
@@ -42,7 +43,9 @@ MEASURED = {
     "resume": ("all subscribers come back at once, 20 events behind", RESUME),
     "graphql": ("GraphQL `eventStream` beside /ws, in turns", GRAPHQL),
     "revoke": ("a key is revoked, to its last delivery on three nodes", REVOKE),
-    "cluster-publish": ("publish, three nodes, three NATS servers on one core, 256 connections", PUBLISH),
+    "reopen": ("killed, started again", REOPEN),
+    "cluster-publish": ("publish, three nodes and three NATS servers on this machine, 256 connections", PUBLISH),
+    "cluster-publish-batch": ("batches of 100, the same, 64 connections", PUBLISH),
     "cluster-latency": ("publish to delivery at 1,000/s, the same", LATENCY),
     "replay": ("replay through REST pages", REPLAY),
 }

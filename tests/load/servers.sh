@@ -40,16 +40,24 @@ start_weir() {
   local home="$work/weir"
   rm -rf "$home"
   mkdir "$home"
+  launch_weir
+  WEIR_DATA_DIR="$home/data" "$weir" bootstrap --tenant bench --project main --json >"$home/tenant"
+  WEIR_API_KEY="$(field "$home/tenant" api_key)"
+  export WEIR_API_KEY
+}
+
+# The same with the data that are there.
+launch_weir() {
+  local home="$work/weir"
+  rm -f "$home/ready"
   local settings=(WEIR_DATA_DIR="$home/data" WEIR_HUB_SHARDS=1 WEIR_LIMITS_NEW_CONNECTIONS_PER_SECOND=0
     WEIR_LISTEN=127.0.0.1:0 WEIR_OPS_LISTEN=127.0.0.1:0 WEIR_READY_FILE="$home/ready")
   env "${settings[@]}" ${weir_settings[@]+"${weir_settings[@]}"} ${on_server_core[@]+"${on_server_core[@]}"} "$weir" serve >"$home/log" 2>&1 &
   server=$!
   running+=("$server")
   await_file "$home/ready" "$home/log"
-  WEIR_DATA_DIR="$home/data" "$weir" bootstrap --tenant bench --project main --json >"$home/tenant"
-  WEIR_API_KEY="$(field "$home/tenant" api_key)"
   WEIR_URL="http://$(field "$home/ready" listen)"
-  export WEIR_API_KEY WEIR_URL
+  export WEIR_URL
 }
 
 # start_cluster NODES: as many nodes on PostgreSQL and three NATS servers, all of it started by the test kit. Gives

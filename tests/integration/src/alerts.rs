@@ -126,6 +126,8 @@ async fn a_node_without_its_database_tells_alertmanager_itself() {
     let mut settings = QUICK.to_vec();
     settings.push(("WEIR_ALERTS_ALERTMANAGER_URLS", manager.url()));
     settings.push(("WEIR_DATABASE_CALL_TIMEOUT", "1s"));
+    // What a busy machine says late must not be over meanwhile: both nodes' words have to stand at once.
+    settings.push(("WEIR_ALERTS_RESEND", "2s"));
     let app = TestApp::cluster_with_own_database(2, &settings).await;
     app.pause_database();
     let told = until("Alertmanager to know", async || {
