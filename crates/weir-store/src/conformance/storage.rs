@@ -70,8 +70,8 @@ pub async fn what_is_kept_is_counted_with_the_usage(place: &Place) {
     // So is what whoever looks for full tenants reads, with the limit that holds.
     let keeping = async |after| store.alerts.keeping(after, 9).await.expect("reads");
     let bytes = kept(&store, tenant).await.kept().bytes;
-    let pro = Limits::of(PlanName::Pro).retention_bytes;
-    assert_eq!(keeping(None).await, [Keeping { tenant, bytes, limit: pro }]);
+    let limit = Limits::of(acme.tenant.plan).retention_bytes;
+    assert_eq!(keeping(None).await, [Keeping { tenant, bytes, limit }]);
     assert_eq!(keeping(Some(tenant)).await, []);
     let own = json!({ "retention_bytes": 7 }).as_object().cloned().expect("an object");
     let own = Overrides::new(own).expect("limits");
