@@ -189,19 +189,18 @@ async fn a_sync_that_fails_is_not_acknowledged_and_ends_an_embedded_server() {
     let mut app = TestApp::start().await;
     let tenant = app.tenant().await;
     let mut report = Report::new("sync-error", "embedded");
+    let load = Load::start(&app, &tenant).await;
     for _ in 0..super::long_cycles() {
-        let load = Load::start(&app, &tenant).await;
         load.progress(50).await;
         let Some(strace) = fail_syncs(app.nodes[0].pid()) else { return };
         let status = app.nodes[0].ends().await;
         detach(strace);
         assert!(!status.success(), "it ended with {status}");
         app.nodes[0].restart().await;
-        load.progress(50).await;
-        report = load.conclude(&app, &tenant, report).await;
         report.cycles += 1;
     }
-    report.conclude();
+    load.progress(50).await;
+    load.conclude(&app, &tenant, report).await.conclude();
     app.finish().await;
 }
 
