@@ -100,10 +100,8 @@ where
         Box::pin(async move {
             let mut response = match answer {
                 None => cors::preflight(),
-                Some(answer) => AssertUnwindSafe(scene.run(answer))
-                    .catch_unwind()
-                    .await
-                    .map_or_else(|_| panicked(&id), |Ok(answer)| answer.into_response()),
+                // Within the scene also when it panics: the line that is logged of it says whose request it was.
+                Some(answer) => scene.run(caught(answer, &id)).await,
             };
             cors::open(response.headers_mut());
             scene.answered(response.status().as_u16());
@@ -119,11 +117,21 @@ where
     }
 }
 
-fn panicked(request: &RequestId) -> Response {
-    let error = Error::internal("a handler panicked; the panic's own line has the place");
-    Failure::new(error, request.clone()).into_response()
+async fn caught<R: IntoResponse>(
+    answer: impl Future<Output = Result<R, Infallible>>,
+    request: &RequestId,
+) -> Response {
+    let Ok(Ok(answer)) = AssertUnwindSafe(answer).catch_unwind().await else {
+        let error = Error::internal("a handler panicked; the panic's own line has the place");
+        return Failure::new(error, request.clone()).into_response();
+    };
+    answer.into_response()
 }
 
 fn incoming_id(request: &Request) -> Option<RequestId> {
     RequestId::given(request.headers().get(REQUEST_ID)?.to_str().ok()?)
 }
+
+#[cfg(test)]
+#[path = "middleware_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use super::admin::principal;
 use crate::error::Failure;
 use crate::extract::{read_body, request_id};
+use crate::scene;
 use crate::state::Gateway;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{OriginalUri, Request, State};
@@ -29,7 +30,8 @@ pub(crate) async fn once(State(gateway): State<Arc<Gateway>>, request: Request, 
     }
     // In a task of its own from before the claim: a client that goes away leaves no claim that nobody carries out, and
     // when it sends the request again it finds its answer.
-    let work = tokio::spawn(carry_out(gateway, request, next));
+    let here = scene::current().unwrap_or_default();
+    let work = tokio::spawn(async move { here.run(carry_out(gateway, request, next)).await });
     match work.await {
         Ok(response) => response,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
