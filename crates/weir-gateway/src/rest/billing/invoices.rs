@@ -203,55 +203,38 @@ fn csv(invoices: &InvoicesBody) -> String {
     let mut out = String::from(COLUMNS);
     for invoice in &invoices.data {
         for line in &invoice.lines {
-            line_csv(&mut out, invoice, line);
+            row(&mut out, invoice, line.metric, &numbers(invoice, line), ",,,");
         }
         let period = invoice.period_start..invoice.period_end;
         for one in invoices.adjustments.iter().filter(|one| period.contains(&one.window_start)) {
-            adjustment_csv(&mut out, invoice, one);
+            row(&mut out, invoice, one.metric, ",,,,,", &adjusted(one));
         }
     }
     out
 }
 
-fn line_csv(out: &mut String, invoice: &InvoiceBody, line: &LineBody) {
-    let included = line.included.map(|number| number.to_string()).unwrap_or_default();
+/// One row. What it has no numbers or no adjustment for stays empty.
+fn row(out: &mut String, invoice: &InvoiceBody, metric: &str, numbers: &str, adjustment: &str) {
+    let InvoiceBody { period_start, period_end, status, plan, plan_version, currency, plan_since, .. } =
+        invoice;
     // Writing into a String cannot fail.
     let _ = write!(
         out,
-        "{},{},{},{},{},{},{},{},{included},{},{},{},{},{},,,,\r\n",
-        invoice.period_start,
-        invoice.period_end,
-        invoice.status,
-        invoice.plan,
-        invoice.plan_version,
-        invoice.currency,
-        line.metric,
-        line.quantity,
-        line.billable,
-        line.unit_price_micros,
-        line.amount_micros,
-        invoice.total_micros,
-        invoice.plan_since
+        "{period_start},{period_end},{status},{plan},{plan_version},{currency},{metric},{numbers},{plan_since},\
+         {adjustment}\r\n"
     );
 }
 
-fn adjustment_csv(out: &mut String, invoice: &InvoiceBody, one: &AdjustmentBody) {
-    let _ = write!(
-        out,
-        "{},{},{},{},{},{},{},,,,,,,{},{},{},{},{}\r\n",
-        invoice.period_start,
-        invoice.period_end,
-        invoice.status,
-        invoice.plan,
-        invoice.plan_version,
-        invoice.currency,
-        one.metric,
-        invoice.plan_since,
-        one.window_start,
-        one.state,
-        one.quantity,
-        quoted(one.note.as_deref().unwrap_or_default())
-    );
+fn numbers(invoice: &InvoiceBody, line: &LineBody) -> String {
+    let included = line.included.map(|number| number.to_string()).unwrap_or_default();
+    let LineBody { quantity, billable, unit_price_micros, amount_micros, .. } = line;
+    let total = invoice.total_micros;
+    format!("{quantity},{included},{billable},{unit_price_micros},{amount_micros},{total}")
+}
+
+fn adjusted(one: &AdjustmentBody) -> String {
+    let note = quoted(one.note.as_deref().unwrap_or_default());
+    format!("{},{},{},{note}", one.window_start, one.state, one.quantity)
 }
 
 /// A text as a field (RFC 4180): the only one whose words come from elsewhere, so always in quotes.
