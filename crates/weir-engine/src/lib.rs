@@ -27,6 +27,8 @@ mod schemas;
 mod session;
 mod sessions;
 pub mod system;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trace;
 pub mod webhooks;
 

@@ -17,14 +17,10 @@ use tempfile::TempDir;
 use tracing::Span;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
-use weir_core::key::{self, KeyHasher, PresentedKey};
+use weir_core::TraceContext;
 use weir_core::trace::ROOT;
-use weir_core::{Clock, KeyId, PlanName, Scopes, Secret, SigningKeyId, SystemClock, TenantId, TraceContext};
-use weir_engine::{Engine, Parts, SpanCounts, Tracer, Traces};
-use weir_hub::Hub;
-use weir_log::embedded::{self, Embedded};
-use weir_outbound::{Outbound, Policy};
-use weir_store::{Bootstrap, By, NewKey, NewSigningKey, SigningMaterial};
+use weir_engine::testing::Small;
+use weir_engine::{SpanCounts, Tracer, Traces};
 
 /// Records every span, and sends it nowhere.
 struct All;
@@ -77,58 +73,23 @@ impl MakeWriter<'_> for Lines {
 
 struct World {
     gateway: Arc<Gateway>,
-    tenant: TenantId,
-    key: Secret,
+    small: Small,
     _files: TempDir,
 }
 
 impl World {
     async fn start() -> Self {
         let files = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}", files.path().join("weir.db").display());
-        let store = weir_store::open(&url, weir_store::Options::default()).await.expect("a database");
-        let root = store.root_secret().await.expect("a root secret");
-        let id = KeyId::new();
-        let key = key::generate(id);
-        let presented = PresentedKey::parse(key.expose()).expect("a key");
-        let wanted = Bootstrap {
-            tenant_name: "t".into(),
-            project_name: "p".into(),
-            plan: PlanName::Enterprise,
-            key: NewKey {
-                id,
-                name: "k".into(),
-                key_hash: KeyHasher::new(&root).hash(&presented),
-                scopes: Scopes::all(),
-                rate_limit_per_sec: 0,
-                expires_at: None,
-            },
-            signing_key: NewSigningKey {
-                id: SigningKeyId::new(),
-                name: "s".into(),
-                material: SigningMaterial::Secret(b"sealed".to_vec()),
-                templates: None,
-            },
-        };
-        let made = store.directory.bootstrap(wanted, By::new("test", SystemClock.now())).await.expect("made");
-        let parts = Parts {
-            store,
-            log: Embedded::open(&embedded::Options::new(files.path().join("log"))).expect("a log"),
-            hub: Hub::start(weir_hub::Config { shards: 1, ..Default::default() }).expect("a hub"),
-            clock: Arc::new(SystemClock),
-            outbound: Outbound::new(Policy::Trusted).expect("a client"),
-            stripe: None,
-            root,
-            settings: weir_engine::Settings { traces: Traces::to(Arc::new(All)), ..Default::default() },
-        };
-        let engine = Engine::start(parts).await.expect("an engine");
-        let gateway = Gateway::new(engine, settings());
-        Self { gateway, tenant: made.access.tenant.id, key, _files: files }
+        let traces = Traces::to(Arc::new(All));
+        let engine = weir_engine::Settings { traces, ..Default::default() };
+        let small = Small::start(files.path(), engine).await;
+        let gateway = Gateway::new(Arc::clone(&small.engine), settings());
+        Self { gateway, small, _files: files }
     }
 
     /// A router with one handler, which notes whose request it is where nothing did before, and panics.
     fn router(&self) -> Router {
-        let tenant = self.tenant;
+        let tenant = self.small.tenant;
         let panics = move || async move {
             scene::identify_tenant(tenant, None);
             tokio::task::yield_now().await;
@@ -181,7 +142,7 @@ async fn a_handler_that_panics_is_answered_counted_and_logged_like_every_failure
         let listening = tracing::subscriber::set_default(subscriber);
         let request = Request::post(path)
             .header("x-request-id", "mine-1")
-            .header("x-api-key", world.key.expose())
+            .header("x-api-key", world.small.key.expose())
             .header("idempotency-key", "k")
             .body(Body::empty())
             .expect("a request");
@@ -210,7 +171,7 @@ async fn a_handler_that_panics_is_answered_counted_and_logged_like_every_failure
         let lines = lines.read();
         let line = |what: &str| lines.lines().find(|line| line.contains(what)).unwrap_or_default().to_owned();
         let failed = line("request mine-1 failed: a handler panicked");
-        assert!(failed.contains(&format!("tenant={}", world.tenant)), "{path}: {lines}");
+        assert!(failed.contains(&format!("tenant={}", world.small.tenant)), "{path}: {lines}");
         assert!(failed.contains("request{"), "{path}: within the span: {lines}");
         let ended = line(": close");
         for field in ["http.response.status_code=500", "otel.status_code=\"ERROR\"", "weir.tenant="] {
