@@ -24,12 +24,26 @@ pub struct EventId(Arc<str>);
 
 /// Why a string cannot be an event id or an event type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("use 1 to {MAX_ID_BYTES} printable ASCII characters without spaces; got {0} bytes")]
-pub struct InvalidName(pub usize);
+#[error(
+    "the event's {what} must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces; got {bytes} bytes, `{}`",
+    .beginning.escape_debug()
+)]
+pub struct InvalidName {
+    /// `id` or `type`.
+    pub what: &'static str,
+    /// How long it is.
+    pub bytes: usize,
+    /// Its first characters.
+    pub beginning: String,
+}
 
-fn name(text: &str) -> Result<Arc<str>, InvalidName> {
+fn name(what: &'static str, text: &str) -> Result<Arc<str>, InvalidName> {
     let good = (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    good.then(|| text.into()).ok_or(InvalidName(text.len()))
+    good.then(|| text.into()).ok_or_else(|| InvalidName {
+        what,
+        bytes: text.len(),
+        beginning: text.chars().take(40).collect(),
+    })
 }
 
 impl EventId {
@@ -50,7 +64,7 @@ impl FromStr for EventId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        name(text).map(Self)
+        name("id", text).map(Self)
     }
 }
 
@@ -90,7 +104,7 @@ impl FromStr for EventType {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        name(text).map(Self)
+        name("type", text).map(Self)
     }
 }
 

@@ -36,18 +36,21 @@ pub enum InvalidTopic {
     /// Over [`MAX_TOKENS`].
     #[error("the topic has {0} tokens; at most {MAX_TOKENS} are allowed")]
     TooDeep(usize),
-    /// Two dots in a row, or a dot at an end.
-    #[error("token {0} is empty: no dot at the start or end, and no two in a row")]
-    EmptyToken(usize),
-    /// A character outside the alphabet.
-    #[error("`{0}` is not allowed in a topic: use A-Z a-z 0-9 _ - = @ , ; : and dots between tokens")]
-    Character(char),
+    /// Two dots in a row, or a dot at an end: which token, and of what.
+    #[error("token {} of `{}` is empty: no dot at the start or end, and no two in a row", .0, .1.escape_debug())]
+    EmptyToken(usize, String),
+    /// A character outside the alphabet, and where it is.
+    #[error(
+        "`{}` is not allowed in the topic `{}`: use A-Z a-z 0-9 _ - = @ , ; : and dots between tokens",
+        .0.escape_debug(), .1.escape_debug()
+    )]
+    Character(char, String),
     /// `*` or `>` in a topic that is published to.
-    #[error("`*` and `>` select topics; they cannot be published to")]
-    Wildcard,
+    #[error("`{0}` cannot be published to: `*` and `>` select topics")]
+    Wildcard(String),
     /// `>` before the last token, or a wildcard inside a longer token.
-    #[error("`*` must be a whole token and `>` the whole last token")]
-    MisplacedWildcard,
+    #[error("`*` must be a whole token and `>` the whole last token; got `{}`", .0.escape_debug())]
+    MisplacedWildcard(String),
 }
 
 const fn allowed(byte: u8) -> bool {
@@ -70,20 +73,20 @@ fn check(text: &str) -> Result<bool, InvalidTopic> {
     let mut wild = false;
     for (i, token) in text.split('.').enumerate() {
         match token {
-            "" => return Err(InvalidTopic::EmptyToken(i + 1)),
+            "" => return Err(InvalidTopic::EmptyToken(i + 1, text.to_owned())),
             "*" => wild = true,
             ">" if i + 1 == count => wild = true,
-            _ => check_token(token)?,
+            _ => check_token(token, text)?,
         }
     }
     Ok(wild)
 }
 
-fn check_token(token: &str) -> Result<(), InvalidTopic> {
+fn check_token(token: &str, text: &str) -> Result<(), InvalidTopic> {
     match token.chars().find(|c| !u8::try_from(*c).is_ok_and(allowed)) {
         None => Ok(()),
-        Some('*' | '>') => Err(InvalidTopic::MisplacedWildcard),
-        Some(other) => Err(InvalidTopic::Character(other)),
+        Some('*' | '>') => Err(InvalidTopic::MisplacedWildcard(text.to_owned())),
+        Some(other) => Err(InvalidTopic::Character(other, text.to_owned())),
     }
 }
 
@@ -154,7 +157,7 @@ impl FromStr for Topic {
 
     fn from_str(text: &str) -> Result<Self, InvalidTopic> {
         if check(text)? {
-            return Err(InvalidTopic::Wildcard);
+            return Err(InvalidTopic::Wildcard(text.to_owned()));
         }
         Ok(Self(text.into()))
     }
@@ -259,15 +262,18 @@ mod tests {
     #[test]
     fn refuses_with_the_reason() {
         assert_eq!("".parse::<Topic>(), Err(InvalidTopic::Empty));
-        assert_eq!("a..b".parse::<Topic>(), Err(InvalidTopic::EmptyToken(2)));
-        assert_eq!("a.b.".parse::<Topic>(), Err(InvalidTopic::EmptyToken(3)));
-        assert_eq!("a b".parse::<Topic>(), Err(InvalidTopic::Character(' ')));
-        assert_eq!("a.é".parse::<Topic>(), Err(InvalidTopic::Character('é')));
-        assert_eq!("a.*".parse::<Topic>(), Err(InvalidTopic::Wildcard));
-        assert_eq!("a.>.b".parse::<Pattern>(), Err(InvalidTopic::MisplacedWildcard));
-        assert_eq!("a*".parse::<Pattern>(), Err(InvalidTopic::MisplacedWildcard));
+        assert_eq!("a..b".parse::<Topic>(), Err(InvalidTopic::EmptyToken(2, "a..b".into())));
+        assert_eq!("a.b.".parse::<Topic>(), Err(InvalidTopic::EmptyToken(3, "a.b.".into())));
+        assert_eq!("a b".parse::<Topic>(), Err(InvalidTopic::Character(' ', "a b".into())));
+        assert_eq!("a.é".parse::<Topic>(), Err(InvalidTopic::Character('é', "a.é".into())));
+        assert_eq!("a.*".parse::<Topic>(), Err(InvalidTopic::Wildcard("a.*".into())));
+        assert_eq!("a.>.b".parse::<Pattern>(), Err(InvalidTopic::MisplacedWildcard("a.>.b".into())));
+        assert_eq!("a*".parse::<Pattern>(), Err(InvalidTopic::MisplacedWildcard("a*".into())));
         assert_eq!("a".repeat(201).parse::<Topic>(), Err(InvalidTopic::TooLong(201)));
         assert_eq!("a.a.a.a.a.a.a.a.a".parse::<Topic>(), Err(InvalidTopic::TooDeep(9)));
+        // In a list of patterns one has to know which is wrong, and nothing that is sent may break a line of a log.
+        let error = "a\n.*".parse::<Pattern>().expect_err("a line break");
+        assert!(error.to_string().starts_with(r"`\n` is not allowed in the topic `a\n.*`: use "), "{error}");
     }
 
     #[test]

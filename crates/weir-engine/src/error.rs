@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use weir_core::Code;
 use weir_core::event::{InvalidHeaders, InvalidName};
 use weir_core::payload::InvalidPayload;
 use weir_core::topic::InvalidTopic;
+use weir_core::{Code, CursorError};
 use weir_log::LogError;
 use weir_store::StoreError;
 
@@ -76,7 +76,8 @@ impl From<LogError> for Error {
         match &error {
             LogError::Unavailable(_) => unavailable(
                 &error,
-                "The event log did not confirm. Publish again with the same event id: it is stored at most once.",
+                "The event log cannot be reached, or did not confirm in time. Try again shortly; an event with an id of its \
+                 publisher's is stored at most once.",
             ),
             LogError::Full(_) => Self::unavailable(
                 Code::EventLogFull,
@@ -125,6 +126,12 @@ impl From<InvalidTopic> for Error {
     }
 }
 
+impl From<CursorError> for Error {
+    fn from(error: CursorError) -> Self {
+        Self::new(Code::InvalidCursor, sentence(&error))
+    }
+}
+
 impl From<InvalidPayload> for Error {
     fn from(error: InvalidPayload) -> Self {
         match error {
@@ -143,7 +150,7 @@ impl From<InvalidHeaders> for Error {
 
 impl From<InvalidName> for Error {
     fn from(error: InvalidName) -> Self {
-        Self::new(Code::InvalidRequest, format!("Not usable as an event id or type: {error}."))
+        Self::new(Code::InvalidRequest, sentence(&error)).with(json!({ "field": error.what }))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use serde::Serialize;
-use weir_core::{Code, Cursor, CursorKey, Position, Timestamp};
+use weir_core::{Cursor, CursorKey, Position, Timestamp};
 use weir_log::{EventLog, Inspection, Place};
 
 /// Where a reader wishes to start.
@@ -57,7 +57,7 @@ pub(crate) struct Resolved {
 
 /// Reads a cursor of the place's project.
 pub(crate) fn decode(cursors: &CursorKey, place: &Place, text: &str) -> Result<Cursor, Error> {
-    cursors.decode(text, place.project).map_err(|error| Error::new(Code::InvalidCursor, format!("{error}.")))
+    Ok(cursors.decode(text, place.project)?)
 }
 
 /// Asks the log where to start.

@@ -174,8 +174,66 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Error> {
 
 /// Reads JSON of a known shape, saying what and where if it does not fit.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Error::new(Code::InvalidRequest, format!("The body is not as documented: {error}."))
-            .with(json!({ "line": error.line(), "column": error.column() }))
-    })
+    serde_json::from_slice(bytes).map_err(|error| not_as_documented::<T>(bytes, &error))
+}
+
+fn not_as_documented<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Error {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Error::new(
+            Code::InvalidRequest,
+            "The body is empty; send the JSON that is described at /docs.",
+        );
+    }
+    let mut details = json!({ "line": error.line(), "column": error.column() });
+    // Read once more to learn whose value it is: only who is refused pays for that.
+    let mut again = serde_json::Deserializer::from_slice(bytes);
+    let field =
+        serde_path_to_error::deserialize::<_, T>(&mut again).err().map(|error| error.path().to_string());
+    // A dot is the whole, a question mark a place without a name.
+    let message = match field.filter(|field| field != "." && !field.contains('?')) {
+        Some(field) => {
+            let message = format!("The body is not as documented: `{}`: {error}.", cut(&field));
+            details["field"] = field.into();
+            message
+        }
+        None => format!("The body is not as documented: {error}."),
+    };
+    Error::new(Code::InvalidRequest, message).with(details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[serde(rename = "inner")]
+        _inner: Inner,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Inner {
+        #[serde(rename = "count")]
+        _count: u32,
+    }
+
+    #[test]
+    fn a_wrong_body_is_named_to_the_field() {
+        for (body, field, said) in [
+            (
+                r#"{"inner": {"count": -1}}"#,
+                Some("inner.count"),
+                "`inner.count`: invalid value: integer `-1`",
+            ),
+            (r#"{"inner": {}}"#, Some("inner"), "`inner`: missing field `count`"),
+            (r#"{"outer": 1}"#, Some("outer"), "unknown field `outer`"),
+            ("{", None, "EOF while parsing"),
+            (" \n", None, "The body is empty"),
+        ] {
+            let error = json::<Outer>(body.as_bytes()).expect_err(body);
+            assert!(error.message.contains(said), "{body}: {}", error.message);
+            assert_eq!(error.details["field"].as_str(), field, "{body}");
+        }
+    }
 }

@@ -50,8 +50,13 @@ impl Overrides {
     /// # Errors
     /// [`StoreError::Invalid`] when a field is not one of [`Limits`], or not a number that fits it.
     pub fn new(fields: Map<String, Value>) -> Result<Self, StoreError> {
-        let overrides = Self(fields);
-        overrides.over(PlanName::Free).map(|_| overrides)
+        for (name, value) in &fields {
+            // Each alone, for the message does not say whose value it is.
+            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            serde_json::from_value::<Limits>(Value::Object(alone))
+                .map_err(|error| StoreError::Invalid(format!("`limits.{name}`: {error}")))?;
+        }
+        Ok(Self(fields))
     }
 
     /// The fields that differ.
@@ -200,4 +205,20 @@ pub trait Tenants: Send + Sync {
 
     /// The tenant's projects.
     fn projects(&self, tenant: TenantId, page: After<ProjectId>) -> Reply<'_, Page<Project>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_limit_that_does_not_fit_is_named() {
+        let new = |fields: Value| Overrides::new(fields.as_object().expect("an object").clone());
+        assert!(new(json!({ "connections": 500, "monthly_events": null })).is_ok());
+        let error = new(json!({ "connections": 500, "monthly_events": -1 })).expect_err("negative");
+        assert_eq!(error.to_string(), "`limits.monthly_events`: invalid value: integer `-1`, expected u64");
+        let error = new(json!({ "conections": 500 })).expect_err("misspelt").to_string();
+        assert!(error.contains("unknown field `conections`"), "{error}");
+    }
 }
