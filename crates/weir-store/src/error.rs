@@ -43,14 +43,18 @@ impl From<sqlx::Error> for StoreError {
             E::ColumnDecode { .. } | E::Decode(_) => Self::Corrupt(error.to_string()),
             E::ColumnNotFound(_) | E::TypeNotFound { .. } => Self::Schema(error.to_string()),
             E::Configuration(_) | E::InvalidArgument(_) | E::Encode(_) => Self::Invalid(error.to_string()),
-            // Everything else is the connection: I/O, TLS, protocol, the pool, a dead worker.
+            // The pool goes on trying while the server refuses connections, and forgets why it failed.
+            E::PoolTimedOut => Self::Unavailable(
+                "no connection within database.acquire_timeout: the server accepts none, or all of this node's are busy"
+                    .into(),
+            ),
+            // Everything else is the connection: I/O, TLS, protocol, a dead worker.
             _ => Self::Unavailable(error.to_string()),
         }
     }
 }
 
 fn from_database(error: &dyn DatabaseError) -> StoreError {
-    let text = error.to_string();
     if error.is_unique_violation() {
         return StoreError::Conflict("something with this name or id exists already".into());
     }
@@ -58,8 +62,9 @@ fn from_database(error: &dyn DatabaseError) -> StoreError {
         return StoreError::NotFound("tenant, project or key");
     }
     match error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
-        Some(postgres) => from_sqlstate(postgres.code(), text),
-        None => from_sqlite(error.code().and_then(|code| code.parse().ok()).unwrap_or(1), text),
+        // Its text as a whole ends with a line number of the server's own source, which reads like one of ours.
+        Some(postgres) => from_sqlstate(postgres.code(), postgres.message().to_owned()),
+        None => from_sqlite(error.code().and_then(|code| code.parse().ok()).unwrap_or(1), error.to_string()),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::api::Link;
 use crate::LogError;
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -105,6 +106,7 @@ impl Options {
 
     /// Connects; `link` is told whenever the connection is lost or made again.
     pub(super) async fn connect(&self, link: watch::Sender<Link>) -> Result<Client, LogError> {
+        let said = Said::default();
         let mut options = ConnectOptions::new()
             .name("weir")
             .connection_timeout(self.request_timeout)
@@ -114,6 +116,7 @@ impl Options {
             // Reconnecting is quick at first; publishers were told at once.
             .reconnect_delay_callback(|attempt| Duration::from_millis((10 << attempt.min(7)).min(1000)))
             .event_callback(move |event| {
+                said.log(&event);
                 link.send_if_modified(|link| match event {
                     Event::Connected => bump(&mut link.made),
                     Event::Disconnected => bump(&mut link.lost),
@@ -138,10 +141,47 @@ impl Options {
             })?,
         };
         // The error names no URL: one may hold a password.
-        options
-            .connect(&self.urls)
-            .await
-            .map_err(|error| LogError::Unavailable(format!("connecting to NATS: {error}")))
+        options.connect(&self.urls).await.map_err(|error| {
+            LogError::Unavailable(format!("connecting to NATS at {}: {error}", self.places()))
+        })
+    }
+
+    /// Host and port of each server.
+    fn places(&self) -> String {
+        let place = |url: &String| {
+            url.parse::<ServerAddr>().map_or_else(
+                |_| "a URL that cannot be read".to_owned(),
+                |server| format!("{}:{}", server.host(), server.port()),
+            )
+        };
+        self.urls.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What the log says of the connection: its loss, why it cannot be made again (each reason once until it is), and its return.
+#[derive(Default)]
+struct Said(Mutex<Vec<String>>);
+
+impl Said {
+    fn log(&self, event: &Event) {
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Connected => {
+                reasons.clear();
+                tracing::info!("connected to NATS");
+            }
+            Event::Disconnected => {
+                tracing::warn!("the connection to NATS is lost; it is tried again until it is back")
+            }
+            Event::SlowConsumer(_) | Event::LameDuckMode | Event::ServerError(_) | Event::ClientError(_) => {
+                let reason = event.to_string();
+                if !reasons.contains(&reason) && reasons.len() < 16 {
+                    tracing::warn!("NATS: {reason}");
+                    reasons.push(reason);
+                }
+            }
+            Event::Draining | Event::Closed => {}
+        }
     }
 }
 
@@ -163,4 +203,27 @@ pub(super) fn check_server(client: &Client) -> Result<(), LogError> {
         return Err(LogError::Unavailable("the NATS server runs without JetStream: enable it".into()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_servers_without_their_passwords() {
+        let urls = ["nats://me:hidden@one:4333", "two", "nats://me:hidden@[::1"].map(str::to_owned);
+        let places = Options::new(urls.to_vec()).places();
+        assert_eq!(places, "one:4333, two:4222, a URL that cannot be read");
+    }
+
+    #[test]
+    fn a_reason_is_said_once_until_the_connection_is_back() {
+        let said = Said::default();
+        let refused = Event::ClientError(async_nats::ClientError::Other("IO error".into()));
+        said.log(&refused);
+        said.log(&refused);
+        assert_eq!(said.0.lock().expect("no panic").len(), 1);
+        said.log(&Event::Connected);
+        assert!(said.0.lock().expect("no panic").is_empty());
+    }
 }

@@ -249,8 +249,9 @@ impl Stream {
 
     async fn look_up(&self) -> Result<Option<Info>, LogError> {
         let (name, context) = (&*self.layout.name, &self.api.context);
-        let looked = self.api.until_answered(name, || context.get_stream(name)).await;
-        match looked.map_err(|error| LogError::Unavailable(format!("looking up stream {error}")))? {
+        let what = format!("looking up stream {name}");
+        let looked = self.api.until_answered(&what, || context.get_stream(name)).await;
+        match looked? {
             Ok(stream) => {
                 let info = stream.cached_info();
                 self.figures.note(info);

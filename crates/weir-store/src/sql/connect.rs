@@ -124,10 +124,34 @@ async fn open_postgres(url: &str, options: &Options) -> Result<Database, StoreEr
             .after_connect(|session, _| Box::pin(wall::step_down(session)))
     };
     let for_tenants = options.max_connections / 2;
-    let operator = pool(options.max_connections - for_tenants)
+    let opened = pool(options.max_connections - for_tenants)
         .connect_with(connect.clone().options([wall::OPERATOR]))
-        .await?;
+        .await;
+    let operator = match opened {
+        Ok(operator) => operator,
+        Err(error) => return Err(why_closed(error, &connect, options.acquire_timeout).await),
+    };
     Ok(Database::Postgres { tenants: pool(for_tenants).connect_lazy_with(connect), operator })
+}
+
+/// Why the server could not be connected to, and which one that was; without the login's name or password.
+async fn why_closed(error: sqlx::Error, connect: &PgConnectOptions, patience: Duration) -> StoreError {
+    let error = match error {
+        // A pool does not say what went wrong while it waited; a connection of one's own does.
+        sqlx::Error::PoolTimedOut => match tokio::time::timeout(patience, connect.connect()).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+        },
+        error => error,
+    };
+    match StoreError::from(error) {
+        StoreError::Unavailable(text) => {
+            let (host, port) = (connect.get_host(), connect.get_port());
+            let database = connect.get_database().unwrap_or("of the login's name");
+            StoreError::Unavailable(format!("database {database} at {host}:{port}: {text}"))
+        }
+        other => other,
+    }
 }
 
 fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
@@ -203,5 +227,21 @@ impl Sql {
             Ok(None) | Err(StoreError::Schema(_)) => Ok(0),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_with_the_reason() {
+        let options = Options { acquire_timeout: Duration::from_millis(200), ..Options::default() };
+        // Nobody listens on port 1.
+        let opened = connect("postgres://someone:hidden@127.0.0.1:1/weir", &options).await;
+        let error = opened.err().expect("nobody is there").to_string();
+        assert!(error.contains("database weir at 127.0.0.1:1"), "{error}");
+        assert!(error.to_lowercase().contains("refused"), "{error}");
+        assert!(!error.contains("hidden") && !error.contains("someone"), "{error}");
     }
 }
