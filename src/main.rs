@@ -114,8 +114,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schema => command::print(&weir_gateway::graphql::sdl()),
         Command::Errors => command::print(&command::errors::markdown()),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "weir", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            // It panics where it cannot write, so it writes where it can.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
+            command::print(&String::from_utf8(script)?)
         }
     }
 }

@@ -75,3 +75,65 @@ fn wrong_settings_are_named_all_at_once() {
     }
     assert!(!folder.path().join("data").exists(), "nothing is made before the settings are good");
 }
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    use std::io::Read;
+    for document in [&["completions", "bash"][..], &["openapi"]] {
+        let mut weir = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(document)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // One byte is read, and then nobody listens: what does not fit into the pipe cannot be written.
+        weir.stdout.take().expect("piped").read_exact(&mut [0]).expect("a byte");
+        let output = weir.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{document:?}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+    }
+}
+
+#[test]
+fn a_port_that_cannot_be_had_is_named_with_the_mend() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let data = folder.path().display().to_string();
+    // 192.0.2.1 is nobody's.
+    for (listen, mend) in
+        [(taken.as_str(), "choose another port"), ("192.0.2.1:8080", "no address of this machine")]
+    {
+        let output = weir(&["serve"], &[("WEIR_DATA_DIR", &data), ("WEIR_LISTEN", listen)]);
+        let complaint = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(complaint.contains(listen) && complaint.contains(mend), "{complaint}");
+    }
+}
+
+#[test]
+fn a_database_in_the_wrong_directory_does_not_go_unnoticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let arguments = ["bootstrap", "--tenant", "acme", "--project", "shop", "--json"];
+    let first = weir(&arguments, &[("WEIR_DATA_DIR", &data)]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    assert!(
+        text(&first.stderr).contains(&format!("a new database is made in {data}")),
+        "{}",
+        text(&first.stderr)
+    );
+    serde_json::from_slice::<serde_json::Value>(&first.stdout).expect("JSON and nothing else");
+    let again = weir(&arguments, &[("WEIR_DATA_DIR", &data)]);
+    assert_eq!(text(&again.stderr), "", "it is there now");
+}
+
+#[test]
+fn a_misspelt_log_level_does_not_silence_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let output =
+        weir(&["serve"], &[("WEIR_DATA_DIR", &data), ("WEIR_TELEMETRY_LOG_LEVEL", "inof,weir_log=debug")]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("`inof` is no level"), "{}", text(&output.stderr));
+}

@@ -38,19 +38,22 @@ pub struct Server {
 impl Server {
     fn client(&self) -> Result<Client, Error> {
         let builder = Client::builder(&self.url);
-        match &self.api_key {
+        match self.key() {
             Some(key) => builder.api_key(key).build(),
             None => builder.build(),
         }
+    }
+
+    /// An empty variable is as good as none.
+    fn key(&self) -> Option<&str> {
+        self.api_key.as_deref().filter(|key| !key.is_empty())
     }
 
     /// Prints why it failed; gives the exit code that says so to a script.
     fn failure(&self, error: &Error) -> ExitCode {
         let (code, hint) = match error.code() {
             "INVALID_ARGUMENT" => (USAGE, ""),
-            "UNAUTHENTICATED" if self.api_key.is_none() => {
-                (NOT_ALLOWED, "give --api-key or set WEIR_API_KEY")
-            }
+            "UNAUTHENTICATED" if self.key().is_none() => (NOT_ALLOWED, "give --api-key or set WEIR_API_KEY"),
             _ if error.is_unreachable() => {
                 (NOT_REACHABLE, "is the server running there? --url or WEIR_URL says where")
             }

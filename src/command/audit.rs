@@ -1,7 +1,7 @@
 //! `weir audit`: checking and exporting the trail.
 
 use super::block_on;
-use crate::{config, wiring};
+use crate::config;
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub fn run(path: Option<&Path>, command: AuditCommand) -> anyhow::Result<ExitCod
     }
     let config = config::load(path)?.config;
     block_on(async {
-        let store = wiring::open_store(&config).await?;
+        let store = super::open_store(&config).await?;
         match command {
             AuditCommand::Verify { tenant, head, .. } => verify(&store, tenant, head).await,
             AuditCommand::Export { tenant } => export(&store, tenant).await,

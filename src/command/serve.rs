@@ -5,6 +5,7 @@ use crate::config::{self, Config};
 use crate::telemetry;
 use crate::wiring::{self, Node};
 use anyhow::Context;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -92,8 +93,16 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
         // Room for a herd of reconnecting clients between two turns of the accept loop.
         socket.listen(4096)
     };
-    bind().with_context(|| {
-        format!("{setting} {address} cannot be used: another process has it, or it is not this machine's")
+    bind().map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "another process has it: stop that, or choose another port",
+            ErrorKind::AddrNotAvailable => "it is no address of this machine: 0.0.0.0 or [::] is all of them",
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 take a privilege: choose another, or grant CAP_NET_BIND_SERVICE"
+            }
+            _ => "the system refuses it",
+        };
+        anyhow::Error::new(error).context(format!("{setting} {address} cannot be used: {why}"))
     })
 }
 

@@ -114,7 +114,7 @@ pub struct Newcomer {
 pub fn migrate(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?.config;
     block_on(async {
-        let store = wiring::open_store(&config).await?;
+        let store = super::open_store(&config).await?;
         store.migrate().await?;
         println!("the database is at version {}", store.schema_version().await?);
         Ok(ExitCode::SUCCESS)
@@ -125,7 +125,7 @@ pub fn migrate(path: Option<&Path>) -> anyhow::Result<ExitCode> {
 pub fn bootstrap(path: Option<&Path>, args: &BootstrapArgs) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?.config;
     block_on(async {
-        let store = wiring::open_store(&config).await?;
+        let store = super::open_store(&config).await?;
         let root = wiring::root_secret(&config, &store).await?;
         let mut newcomer = make(&store, &root, &args.tenant, &args.project, args.plan).await?;
         if let Some(owner) = &args.owner {
@@ -199,7 +199,7 @@ pub async fn make(
 pub fn keys(path: Option<&Path>, command: KeysCommand) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?.config;
     block_on(async {
-        let store = wiring::open_store(&config).await?;
+        let store = super::open_store(&config).await?;
         match command {
             KeysCommand::Create { tenant, project, name, scopes, rate_limit, json } => {
                 let root = wiring::root_secret(&config, &store).await?;

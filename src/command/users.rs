@@ -2,7 +2,6 @@
 
 use super::{block_on, setup::by};
 use crate::config::{self, Config};
-use crate::wiring;
 use anyhow::Context;
 use serde_json::json;
 use std::io::Read;
@@ -99,7 +98,7 @@ pub struct CreateArgs {
 pub fn run(path: Option<&Path>, command: UsersCommand) -> anyhow::Result<ExitCode> {
     let config = config::load(path)?.config;
     block_on(async {
-        let store = wiring::open_store(&config).await?;
+        let store = super::open_store(&config).await?;
         match command {
             UsersCommand::Create(args) => create(&store, &config, args).await?,
             UsersCommand::ResetPassword { email } => {

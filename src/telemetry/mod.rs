@@ -79,12 +79,24 @@ pub fn start(settings: &Telemetry) -> anyhow::Result<Running> {
 
 /// Which log lines appear.
 fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    // A word that is no level would be taken for a part of the program, and everything else be silent.
+    let is_level = |word: &&str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) =
+        level.split(',').map(str::trim).filter(|word| !word.contains(['=', '['])).find(|word| !is_level(word))
+    {
+        anyhow::bail!(
+            "telemetry.log_level: `{word}` is no level: use off, error, warn, info, debug or trace, or name a part too, as in weir_log=debug"
+        );
+    }
     let filter = EnvFilter::try_new(level)
         .with_context(|| format!("telemetry.log_level `{level}` is not a level or a list of directives"))?;
     // At their finest these libraries print whole requests, credentials included.
-    let capped = ["hyper=info", "h2=info", "rustls=info", "reqwest=info", "async_nats=info", "sqlx=info"];
+    // What these two tell beside warnings, of each connection and attempt, Weir says itself.
+    let quiet = ["async_nats=warn", "sqlx=warn"];
+    let capped = ["hyper=info", "h2=info", "rustls=info", "reqwest=info"];
     let capped = capped
         .into_iter()
+        .chain(quiet)
         .try_fold(filter, |filter, cap| Ok::<_, ParseError>(filter.add_directive(cap.parse()?)));
     Ok(capped?)
 }

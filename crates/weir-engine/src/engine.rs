@@ -501,11 +501,12 @@ impl Engine {
 
 fn words(durability: &Durability) -> String {
     match durability {
+        Durability::Synced { replicas: 1 } => "synced to stable storage before the ack, one copy".to_owned(),
         Durability::Synced { replicas } => {
             format!("synced to stable storage before the ack, {replicas} copies")
         }
         Durability::Cached { replicas, window } => {
-            format!("acked from memory, {replicas} copies: a power cut of all of them loses {window}")
+            format!("acked from memory, copies: {replicas}; a power cut of all of them loses {window}")
         }
         Durability::Unknown => "unknown".to_owned(),
     }

@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use crate::config::Config;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -74,7 +74,11 @@ pub fn data_dir(config: &Config) -> Vec<Finding> {
         Err(error) => Finding::bad(
             CHECK,
             format!("{} cannot be written: {error}", path.display()),
-            "let the node's user write there, or name another data_dir",
+            match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room, or name another data_dir",
+                ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another data_dir",
+                _ => "let the node's user write there, or name another data_dir",
+            },
         ),
     });
     findings.extend(room(config));

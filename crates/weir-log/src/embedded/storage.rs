@@ -33,6 +33,15 @@ pub(super) struct Storage {
     _lock: Lock,
 }
 
+/// Events are nobody else's on this machine, however open the directory around is.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut make = std::fs::DirBuilder::new();
+    make.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut make, 0o700);
+    make.create(path)
+}
+
 impl Storage {
     /// Opens the store in the directory, making it first if there is none.
     pub fn open(options: &Options) -> Result<Self, LogError> {
@@ -40,7 +49,7 @@ impl Storage {
         let io = |what: &str, error: io::Error| {
             LogError::Unavailable(format!("cannot {what} {}: {error}", path.display()))
         };
-        std::fs::create_dir_all(&path).map_err(|error| io("create", error))?;
+        create_private(&path).map_err(|error| io("create", error))?;
         let lock = lock(&path)?;
         let home = path.join("log");
         if !home.try_exists().map_err(|error| io("look into", error))? {
