@@ -11,6 +11,10 @@ const make = (tag, properties = {}, ...children) => {
   return made;
 };
 
+/** A description, its `code` as code. */
+const described = (text) =>
+  (text ?? "").split(/`([^`]+)`/).map((part, at) => (at % 2 ? make("code", { textContent: part }) : part));
+
 const EXAMPLES = {
   "Watch events": [
     `subscription Watch($topics: [String!]!, $after: String) {
@@ -192,7 +196,7 @@ function fieldEntry(field, kind) {
     head.append(")");
   }
   if (field.type) head.append(": ", typeLink(field.type));
-  return [head, make("dd", { textContent: field.description ?? "" })];
+  return [head, make("dd", {}, ...described(field.description))];
 }
 
 function listed(title, note, fields, kind) {
@@ -209,7 +213,7 @@ function page(name) {
   const type = schema.types.get(name);
   const members = type.fields ?? type.inputFields ?? type.enumValues ?? [];
   const shown = listed(type.name, type.kind.toLowerCase().replace("_", " "), members);
-  shown.querySelector("h3").after(make("p", { textContent: type.description ?? "" }));
+  shown.querySelector("h3").after(make("p", {}, ...described(type.description)));
   const variants = (type.possibleTypes ?? []).map((one) => make("p", {}, link(one.name, () => visit(one.name), "quiet small")));
   shown.append(...variants);
   return [shown];

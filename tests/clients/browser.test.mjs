@@ -53,6 +53,17 @@ test("the built-in pages load without a complaint", async () => {
   assert.deepEqual(complaints, []);
 });
 
+test("no page is wider than a phone", async () => {
+  const before = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 740 });
+  for (const path of ["/docs", "/", "/graphql"]) {
+    await page.goto(server.http + path, { waitUntil: "load" });
+    if (path === "/docs") await page.waitForSelector("#errors");
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, path);
+  }
+  await page.setViewportSize(before);
+});
+
 test("a page's EventSource survives the death of the server", async () => {
   await page.goto(server.http);
   const token = server.token(["news.*"]);
@@ -125,6 +136,7 @@ test("the GraphQL explorer suggests, runs, and resumes a subscription", async ()
   await page.goto(`${server.http}/graphql#key=${server.tenant.api_key}`, { waitUntil: "load" });
   assert.equal(new URL(page.url()).hash, "", "the key does not stay in the address");
   await page.waitForSelector("#schema dt");
+  assert.doesNotMatch(await page.textContent("#schema"), /`/, "descriptions show code as code");
   // What the schema offers where the caret is.
   await page.fill("#query", "");
   await page.click("#query");

@@ -82,7 +82,7 @@ pub(crate) struct EventPage {
         ("after" = Option<String>, Query, description = "A cursor"),
         ("from_sequence" = Option<u64>, Query, description = "The first sequence wanted"),
         ("from_time" = Option<String>, Query, description = "RFC 3339; the first time wanted"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent")),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000)),
     responses((status = 200, body = EventPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn replay(

@@ -139,7 +139,7 @@ fn tagged(version: u32, body: impl Serialize) -> Response {
 /// Those in force in the project, by pattern.
 #[utoipa::path(get, path = "/v1/schemas", tag = "schemas", extensions(("x-permission" = json!("schemas:read"))),
     params(("X-Weir-Project" = Option<String>, Header, description = "The project; an API key's own when absent"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<SchemaBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -187,7 +187,7 @@ pub(crate) async fn read(
     extensions(("x-permission" = json!("schemas:read"))),
     params(("topic" = String, Path, description = "A topic, or a pattern (`%3E` is `>`)"),
         ("X-Weir-Project" = Option<String>, Header, description = "The project; an API key's own when absent"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<SchemaBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -85,7 +85,7 @@ impl From<StorageReport> for StorageBody {
 #[utoipa::path(get, path = "/v1/admin/tenants/{id}/storage", tag = "admin",
     extensions(("x-permission" = json!("tenant:read"))),
     params(("id" = String, Path, description = "The tenant"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000 projects, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000 projects, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = StorageBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -105,7 +105,7 @@ pub(crate) async fn of_tenant(
 /// As it was counted some seconds ago.
 #[utoipa::path(get, path = "/v1/billing/storage", tag = "billing", extensions(("x-permission" = json!("billing:read"))),
     params(("tenant_id" = Option<String>, Query, description = "The tenant; your own when absent"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000 projects, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000 projects, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = StorageBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

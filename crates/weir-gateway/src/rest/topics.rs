@@ -42,7 +42,7 @@ pub(crate) struct TopicPage {
 ///
 /// Topics that have retained events, in the order of their names.
 #[utoipa::path(get, path = "/v1/topics", tag = "events",
-    params(("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+    params(("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = TopicPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -113,7 +113,7 @@ fn filter(query: &Query) -> Result<AlertFilter, Error> {
     params(("state" = Option<String>, Query, description = "`open` (not over), `raised`, `acknowledged` or `resolved`; all when absent"),
         ("severity" = Option<String>, Query, description = "Only `info`, `warning` or `critical`"),
         ("tenant_id" = Option<String>, Query, description = "Operators: only this tenant's"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = AlertPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

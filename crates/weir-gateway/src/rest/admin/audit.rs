@@ -118,7 +118,7 @@ fn filter(query: &Query) -> Result<Filter, Error> {
         ("target" = Option<String>, Query, description = "Only about this id"),
         ("from" = Option<String>, Query, description = "From this time on (RFC 3339)"),
         ("to" = Option<String>, Query, description = "Before this time (RFC 3339)"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<EntryBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -106,7 +106,7 @@ pub(crate) struct EndedConnection {
 /// Every node is asked; the answer says how many answered.
 #[utoipa::path(get, path = "/v1/admin/connections", tag = "admin", extensions(("x-permission" = json!("connections:read"))),
     params(("project_id" = Option<String>, Query, description = "Only this project's"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = ConnectionPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

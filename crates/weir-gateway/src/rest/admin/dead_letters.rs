@@ -159,7 +159,7 @@ pub(crate) struct RedrivenBody {
     params(("tenant_id" = Option<String>, Query, description = "The tenant; for operators"),
         ("project_id" = Option<String>, Query, description = "Only this project's"),
         ("webhook_id" = Option<String>, Query, description = "Only this webhook's"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = DeadLetterPage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

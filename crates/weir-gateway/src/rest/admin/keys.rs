@@ -126,7 +126,7 @@ pub(crate) struct RotateKey {
 /// Those of one project, or of the whole tenant; revoked ones included.
 #[utoipa::path(get, path = "/v1/admin/keys", tag = "admin", extensions(("x-permission" = json!("keys:read"))),
     params(("project_id" = Option<String>, Query, description = "Only this project's"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<KeyBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

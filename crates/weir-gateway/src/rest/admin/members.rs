@@ -148,7 +148,7 @@ fn read<T: FromStr<Err: Display>>(text: &str) -> Result<T, Error> {
 /// List members.
 #[utoipa::path(get, path = "/v1/admin/tenants/{id}/members", tag = "admin", extensions(("x-permission" = json!("members:read"))),
     params(("id" = String, Path, description = "The tenant"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<MemberBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -234,7 +234,7 @@ pub(crate) async fn remove(
 /// Those that nobody has taken yet.
 #[utoipa::path(get, path = "/v1/admin/tenants/{id}/invitations", tag = "admin", extensions(("x-permission" = json!("members:read"))),
     params(("id" = String, Path, description = "The tenant"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<InvitationBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

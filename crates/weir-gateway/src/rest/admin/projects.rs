@@ -99,7 +99,7 @@ pub(crate) struct DeletedProject {
 #[utoipa::path(get, path = "/v1/admin/tenants/{id}/projects", tag = "admin",
     extensions(("x-permission" = json!("projects:read"))),
     params(("id" = String, Path, description = "The tenant"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<ProjectBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

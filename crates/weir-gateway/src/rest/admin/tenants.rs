@@ -114,7 +114,7 @@ pub(crate) struct SuspendTenant {
 ///
 /// Operators see all, everybody else their own.
 #[utoipa::path(get, path = "/v1/admin/tenants", tag = "admin", extensions(("x-permission" = json!("tenant:read"))),
-    params(("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+    params(("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<TenantBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -245,7 +245,7 @@ fn start(
 /// Those of one project.
 #[utoipa::path(get, path = "/v1/admin/webhooks", tag = "webhooks", extensions(("x-permission" = json!("webhooks:read"))),
     params(("project_id" = Option<String>, Query, description = "The project; an API key's own when absent"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<WebhookBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -446,7 +446,7 @@ pub(crate) async fn replay(
 /// The last 500 of a webhook, the newest first.
 #[utoipa::path(get, path = "/v1/admin/webhooks/{id}/attempts", tag = "webhooks", extensions(("x-permission" = json!("webhooks:read"))),
     params(("id" = String, Path, description = "The webhook"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<AttemptBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -250,7 +250,7 @@ fn quoted(text: &str) -> String {
 #[utoipa::path(get, path = "/v1/billing/invoices", tag = "billing", extensions(("x-permission" = json!("billing:read"))),
     params(("tenant_id" = Option<String>, Query, description = "The tenant; needed by operators"),
         ("format" = Option<String>, Query, description = "`json` (when absent) or `csv`"),
-        ("limit" = Option<u32>, Query, description = "1 to 100 periods, 12 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 100 periods, 12 when absent", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = InvoicesBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 402, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -177,7 +177,7 @@ fn window(query: &Query) -> Result<Window, Error> {
         ("window" = Option<String>, Query, description = "`hour`, `day` (when absent) or `month`"),
         ("from" = Option<String>, Query, description = "From the window that holds this time on (RFC 3339); 24 hours, 31 days or ten months back when absent"),
         ("to" = Option<String>, Query, description = "Windows that start before this time; now when absent. At most 366 days in all"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = List<UsageBody>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -205,7 +205,7 @@ pub(crate) async fn report(
         ("project_id" = Option<String>, Query, description = "Of one project; of all together when absent"),
         ("from" = Option<String>, Query, description = "From the hour that holds this time on (RFC 3339); 24 hours back when absent"),
         ("to" = Option<String>, Query, description = "Hours that start before this time; now when absent"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, 100 when absent", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
     responses((status = 200, body = ExplanationBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
