@@ -421,7 +421,17 @@ async fn operators_cross_tenants_and_read_no_events() {
     let path = format!("/v1/admin/tenants/{}", tenant.tenant_id);
     api.get(&path, &[]).await.expect(200);
     let suspend = json!({"reason": "unpaid"});
+    let client = app.api(&tenant.token(&["a"], &["a"]));
+    client.publish("a", &json!(1)).await;
     api.post(&format!("{path}/suspend"), &suspend).await.expect(200);
+    // Its servers are told why, the people who use its application are not.
+    let event = json!({"topic": "a", "payload": 1});
+    let told = app.api(&tenant.api_key).post("/v1/events", &event).await;
+    told.refused(403, "TENANT_SUSPENDED");
+    assert_eq!(told.body["error"]["details"]["reason"], "unpaid");
+    let told = client.post("/v1/events", &event).await;
+    told.refused(403, "TENANT_SUSPENDED");
+    assert!(!told.body.to_string().contains("unpaid"), "{}", told.body);
     api.post(&format!("{path}/resume"), &json!({})).await.expect(200);
     let request = api.request(Method::POST, "/v1/events").header("x-weir-project", &tenant.project_id);
     Answer::of(request.json(&json!({"topic": "a", "payload": 1}))).await.refused(404, "NOT_FOUND");

@@ -10,6 +10,7 @@ use crate::limits::{Gcra, Rate, Rates};
 use crate::schemas::Cell;
 use futures::FutureExt;
 use futures::future::join_all;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_core::{Code, Limits, ProjectId, ProjectLimits, SigningKeyId, Timestamp};
@@ -122,7 +123,8 @@ impl Access {
         if signer.revoked_at.is_some_and(|at| at <= self.clock.now()) {
             return Err(unknown_signer());
         }
-        not_suspended(signer.suspended.as_deref())?;
+        // A tenant's own users learn that it is suspended. Why, perhaps an unpaid bill, is its people's affair.
+        not_suspended(signer.suspended.as_deref()).map_err(|error| error.with(Value::Null))?;
         let ends = Timestamp::from_seconds(claims.exp).plus(self.jwt_leeway);
         Ok(Arc::new(Caller {
             place: signer.place.clone(),
