@@ -14,6 +14,11 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// Everywhere else: what there is.
+pub(crate) async fn elsewhere() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "There is nothing here. Try /healthz, /readyz, /overview or /metrics.\n")
+}
+
 /// Ready for traffic, with a reason for each dependency that is not.
 pub(crate) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Response {
     let health = gateway.engine.health().await;

@@ -37,9 +37,9 @@ async fn document() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
 }
 
-/// Nothing is loaded from elsewhere, and no other site may frame the page.
-const POLICY: &str =
-    "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'";
+/// Nothing is loaded from elsewhere, nothing but scripts sends a form, and no other site may frame the page.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; object-src 'none'; form-action 'none'; \
+                      frame-ancestors 'none'; base-uri 'none'";
 
 /// One of the embedded files.
 pub(crate) fn file(name: &str) -> Response {
@@ -51,10 +51,11 @@ pub(crate) fn file(name: &str) -> Response {
         "svg" => "image/svg+xml",
         _ => "application/octet-stream",
     };
-    let headers: [(HeaderName, HeaderValue); 4] = [
+    let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
     (headers, file.data.into_owned()).into_response()

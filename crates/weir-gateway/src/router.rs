@@ -7,7 +7,9 @@ use crate::state::Gateway;
 use crate::{graphql, ops, pages, sse, ws};
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn_with_state;
+use axum::http::{HeaderValue, header};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
@@ -35,8 +37,11 @@ fn api(prefix: &str, gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
     let at = |path: &str| format!("{prefix}{path}");
     let rest = Router::new()
         .merge(schemas::routes().route_layer(once.clone()).layer(compression()))
-        .nest("/auth", auth::routes())
-        .nest("/admin", admin::routes().route_layer(once.clone()).layer(compression()))
+        .nest("/auth", auth::routes().layer(map_response(not_kept)))
+        .nest(
+            "/admin",
+            admin::routes().route_layer(once.clone()).layer(compression()).layer(map_response(not_kept)),
+        )
         .nest("/billing", billing::routes().route_layer(once).layer(compression()))
         .route("/billing/stripe/webhook", post(billing::payments::webhook));
     let often = Router::new()
@@ -58,7 +63,14 @@ pub fn ops_router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
         .route("/overview", get(ops::overview))
+        .fallback(ops::elsewhere)
         .with_state(gateway)
+}
+
+/// Keys, tokens and who may do what stay in no cache on the way.
+async fn not_kept(mut response: Response) -> Response {
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn not_found(request: Request) -> Failure {

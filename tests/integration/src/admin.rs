@@ -14,7 +14,9 @@ async fn a_key_lives(app: TestApp) {
     let tenant = app.tenant().await;
     let api = app.api(&tenant.api_key);
     let wish = json!({"name": "devices", "scopes": ["events:publish", "events:subscribe"], "rate_limit_per_sec": 100});
-    let made = api.post("/v1/admin/keys", &wish).await.expect(201);
+    let made = api.post("/v1/admin/keys", &wish).await;
+    assert_eq!(made.header("cache-control"), Some("no-store"), "no cache keeps a key");
+    let made = made.expect(201);
     let (id, text) = (made["id"].as_str().expect("an id"), made["api_key"].as_str().expect("a key"));
     assert_eq!(made["project_id"], json!(tenant.project_id));
     app.api(text).publish("a", &json!(1)).await;

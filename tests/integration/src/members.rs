@@ -68,7 +68,9 @@ pub(crate) async fn member(app: &TestApp, by: &Person, tenant: &Tenant, email: &
 }
 
 async fn sign_in(app: &TestApp, email: &str, password: &str) -> Answer {
-    app.api("").post("/v1/auth/login", &json!({"email": email, "password": password})).await
+    let answer = app.api("").post("/v1/auth/login", &json!({"email": email, "password": password})).await;
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "no cache keeps a token");
+    answer
 }
 
 fn member_path(tenant: &Tenant, user: &Person) -> String {

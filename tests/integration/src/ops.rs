@@ -19,6 +19,10 @@ async fn a_running_server_is_alive_and_ready() {
     for path in ["/healthz", "/readyz", "/metrics"] {
         app.nodes[0].api().get(path, &[]).await.refused(404, "NOT_FOUND");
     }
+    // Whoever does not know the paths is told them.
+    let elsewhere = app.nodes[0].ops().request(Method::GET, "/").send().await.expect("an answer");
+    assert_eq!(elsewhere.status(), 404);
+    assert!(elsewhere.text().await.expect("text").contains("/readyz"));
     app.finish().await;
 }
 
@@ -54,6 +58,13 @@ async fn the_api_describes_itself() {
         let page = Answer::of(app.nodes[0].api().request(Method::GET, path)).await;
         assert_eq!(page.status, 200, "{path}");
         assert!(page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")), "{path}");
+        let policy = page.header("content-security-policy").expect("a policy");
+        for directive in
+            ["default-src 'self'", "object-src 'none'", "form-action 'none'", "frame-ancestors 'none'"]
+        {
+            assert!(policy.contains(directive), "{path}: {policy}");
+        }
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"), "{path}");
     }
     app.finish().await;
 }
