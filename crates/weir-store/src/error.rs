@@ -48,6 +48,9 @@ impl From<sqlx::Error> for StoreError {
                 "no connection within database.acquire_timeout: the server accepts none, or all of this node's are busy"
                     .into(),
             ),
+            E::InvalidSavePointStatement => Self::Unavailable(
+                "the transaction before could not be ended, as on a full disk; the connection is made anew".into(),
+            ),
             // Everything else is the connection: I/O, TLS, protocol, a dead worker.
             _ => Self::Unavailable(error.to_string()),
         }
@@ -115,6 +118,8 @@ mod tests {
         assert!(!from_sqlstate("42P01", String::new()).is_transient());
         assert!(!from_sqlite(11, String::new()).is_transient());
         assert!(StoreError::from(sqlx::Error::PoolTimedOut).is_transient());
+        let stuck = StoreError::from(sqlx::Error::InvalidSavePointStatement);
+        assert!(stuck.is_transient() && stuck.to_string().contains("full disk"), "{stuck}");
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert!(StoreError::from(sqlx::Error::Io(reset)).is_transient());
     }
