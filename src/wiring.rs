@@ -45,7 +45,7 @@ pub async fn start(config: &Config, traces: Traces) -> anyhow::Result<Node> {
     }
     let root = root_secret(config, &store).await?;
     let (log, embedded) = open_log(config).await?;
-    let hub = Hub::start((&config.hub).into()).context("the hub's threads cannot be started")?;
+    let hub = Hub::start(config.hub.clone().into()).context("the hub's threads cannot be started")?;
     let clock = Arc::new(SystemClock);
     let outbound = outbound(config)?;
     let parts = Parts {
@@ -210,8 +210,11 @@ fn engine_settings(config: &Config, traces: Traces) -> weir_engine::Settings {
         },
         people: people_settings(config),
         shown_tenants: config.metrics.tenants,
-        // Who keeps everything elsewhere has nothing on this disk that could fill it.
-        alerts: config.alerts.settings((!config.is_distributed()).then(|| config.data_dir.clone())),
+        alerts: weir_engine::alerts::Settings {
+            // Who keeps everything elsewhere has nothing on this disk that could fill it.
+            data_dir: (!config.is_distributed()).then(|| config.data_dir.clone()),
+            ..config.alerts.clone().into()
+        },
         webhooks: weir_engine::webhooks::Settings {
             timeout: config.webhooks.timeout.std(),
             retries: config
@@ -258,6 +261,6 @@ fn gateway_settings(config: &Config) -> weir_gateway::Settings {
         frame_bytes: config.hub.frame_bytes.size(),
         address_header: config.auth.address_header.clone(),
         console: config.console.enabled,
-        graphql: (&config.graphql).into(),
+        graphql: config.graphql.clone().into(),
     }
 }

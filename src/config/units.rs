@@ -36,6 +36,12 @@ impl From<std::time::Duration> for Duration {
     }
 }
 
+impl From<Duration> for std::time::Duration {
+    fn from(duration: Duration) -> Self {
+        duration.0
+    }
+}
+
 impl FromStr for Duration {
     type Err = String;
 
@@ -86,6 +92,12 @@ impl Bytes {
 impl From<usize> for Bytes {
     fn from(size: usize) -> Self {
         Self(size as u64)
+    }
+}
+
+impl From<Bytes> for usize {
+    fn from(bytes: Bytes) -> Self {
+        bytes.size()
     }
 }
 

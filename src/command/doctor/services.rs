@@ -101,7 +101,7 @@ async fn call_stripe(config: &Config) -> Option<Finding> {
 async fn alerts(config: &Config, reach: bool) -> Vec<Finding> {
     const CHECK: &str = "alerts";
     let alerts = &config.alerts;
-    let managers = alerts.alertmanagers();
+    let managers = &alerts.alertmanager_urls;
     if managers.is_empty() && alerts.webhook_url.is_none() {
         return vec![Finding::warning(
             CHECK,

@@ -50,7 +50,7 @@ pub struct Settings {
     /// With which its messages are signed: `whsec_…`.
     pub webhook_secret: Option<Secret>,
     /// Base URLs of the Alertmanagers that are told.
-    pub alertmanagers: Vec<String>,
+    pub alertmanager_urls: Vec<String>,
     /// Between two messages to them about what goes on.
     pub resend: Duration,
     /// Where the runbooks are.
@@ -82,7 +82,7 @@ impl Default for Settings {
             data_dir: None,
             webhook_url: None,
             webhook_secret: None,
-            alertmanagers: Vec::new(),
+            alertmanager_urls: Vec::new(),
             resend: Duration::from_secs(30),
             runbooks: "docs/runbooks.md".to_owned(),
         }

@@ -126,7 +126,7 @@ impl Engine {
 
     /// Tells the Alertmanagers, for ever.
     pub(crate) async fn keep_informing(self: Arc<Self>) {
-        if self.alerts.settings.alertmanagers.is_empty() {
+        if self.alerts.settings.alertmanager_urls.is_empty() {
             return;
         }
         let mut tick = interval(self.alerts.settings.resend);
@@ -141,7 +141,7 @@ impl Engine {
             if posts.is_empty() {
                 continue;
             }
-            let told = self.alerts.settings.alertmanagers.iter().map(|url| self.inform(url, &posts));
+            let told = self.alerts.settings.alertmanager_urls.iter().map(|url| self.inform(url, &posts));
             for (url, outcome) in join_all(told).await {
                 let failing = failing.entry(url.clone()).or_default();
                 if let Err(cause) = &outcome {
