@@ -12,9 +12,37 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 use weir_core::event::Headers;
 use weir_core::{Code, NewEvent, Payload};
 use weir_engine::Error;
+
+/// A CloudEvent 1.0 in structured mode. All attributes stay with the event as headers `ce-…`, further ones too.
+#[derive(ToSchema)]
+#[schema(example = json!({"specversion": "1.0", "id": "42", "source": "/shop", "type": "order.created",
+    "subject": "orders.created", "time": "2026-01-31T12:00:00Z", "data": {"order": 42}}))]
+#[expect(dead_code, reason = "describes what `structured` reads")]
+pub(crate) struct CloudEvent {
+    /// `1.0`
+    specversion: String,
+    /// With `source` it is the event's id: `<source>#<id>`.
+    id: String,
+    /// Where it happened.
+    source: String,
+    /// What kind of event it is.
+    #[schema(rename = "type")]
+    kind: String,
+    /// The topic.
+    subject: String,
+    /// When it happened.
+    time: Option<String>,
+    /// What `data` is.
+    datacontenttype: Option<String>,
+    /// The payload: any JSON value; `null` when absent.
+    data: Option<Value>,
+    /// The payload as base64, instead of `data`; kept as that text.
+    data_base64: Option<String>,
+}
 
 /// How the event is laid out in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -114,10 +114,17 @@ pub(crate) struct BatchResponse {
 
 /// Publish one event.
 ///
-/// The answer comes when the event is durable. Also takes CloudEvents 1.0, structured
-/// (`application/cloudevents+json`) and binary (`ce-…` headers).
-#[utoipa::path(post, path = "/v1/events", tag = "events", request_body = PublishRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Taken as the event's id when it has none")),
+/// The answer comes when the event is durable. Also takes CloudEvents 1.0: structured (`application/cloudevents+json`), and
+/// binary, where attributes stand in `ce-…` headers and the body is the data: JSON, or text of any other type.
+#[utoipa::path(post, path = "/v1/events", tag = "events",
+    request_body(content((PublishRequest = "application/json"), (cloudevents::CloudEvent = "application/cloudevents+json"),
+        (String = "text/plain", example = "An order came in."))),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Taken as the event's id when it has none"),
+        ("ce-specversion" = Option<String>, Header, description = "`1.0` makes the request a CloudEvent in binary mode: the body is its data"),
+        ("ce-id" = Option<String>, Header, description = "Binary mode: needed; the event's id is `<source>#<id>`"),
+        ("ce-source" = Option<String>, Header, description = "Binary mode: needed; where it happened"),
+        ("ce-type" = Option<String>, Header, description = "Binary mode: needed; what kind of event it is"),
+        ("ce-subject" = Option<String>, Header, description = "Binary mode: needed; the topic. Further `ce-…` headers are kept, too")),
     responses((status = 201, body = PublishedBody), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 415, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
