@@ -4,6 +4,7 @@
 //! is slow or gone costs nothing but its traces. Sampling is decided before there is a span (`Tracer::samples`), and for
 //! children with their parent.
 
+use super::post::Post;
 use super::queue::{Bounded, Spans, Watched};
 use crate::config::Telemetry;
 use anyhow::Context;
@@ -17,6 +18,7 @@ use percent_encoding::percent_decode_str;
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -31,6 +33,10 @@ const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
 /// How many ended spans may wait, and how many if that is not said.
 const QUEUE: (&str, usize) = ("OTEL_BSP_MAX_QUEUE_SIZE", 2048);
+/// Milliseconds that a batch may take; the first that is set counts.
+const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+/// That time if none is.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -84,14 +90,19 @@ fn target_in(settings: &Telemetry, variable: impl Fn(&str) -> Option<String>) ->
 /// Starts the exporter, where the settings or the environment name a collector.
 pub fn start(settings: &Telemetry) -> anyhow::Result<Option<(SdkTracerProvider, Arc<Spans>)>> {
     let Some(target) = target(settings) else { return Ok(None) };
+    let timeout = TIMEOUTS.iter().find_map(|name| variable(name)?.trim().parse().ok());
+    let timeout = timeout.map_or(TIMEOUT, Duration::from_millis);
+    let spans = Arc::new(Spans::default());
+    let client = Post::new(timeout, Arc::clone(&spans)).context("traces cannot be sent")?;
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
+        .with_http_client(client)
+        .with_timeout(timeout)
         .with_endpoint(target.url)
         .with_headers(target.headers)
         .build()
         .context("the exporter of traces cannot be set up")?;
     let room = variable(QUEUE.0).and_then(|text| text.trim().parse().ok()).unwrap_or(QUEUE.1).max(1);
-    let spans = Arc::new(Spans::default());
     let processor = BatchSpanProcessor::builder(Watched::new(exporter, Arc::clone(&spans)))
         .with_batch_config(BatchConfigBuilder::default().with_max_queue_size(room).build())
         .build();
@@ -194,6 +205,9 @@ fn remote(context: &TraceContext) -> SpanContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
 
     #[test]
     fn headers_are_pairs_with_percent_encoded_values() {
@@ -234,6 +248,57 @@ mod tests {
         let headers = target_in(&set, more).expect("a target").headers;
         let header = |name: &str| headers.get(name).map(String::as_str);
         assert_eq!((header("a"), header("b"), header("c")), (Some("1"), Some("3"), Some(" ")));
+    }
+
+    /// A collector that answers one batch as told; the length of that batch.
+    fn collector(status: &'static str, answer: &'static [u8]) -> (String, JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let answered = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("the exporter comes");
+            let mut reader = BufReader::new(socket.try_clone().expect("a socket"));
+            let (mut line, mut length) = (String::new(), 0);
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).expect("a line");
+                let header = line.to_ascii_lowercase();
+                length = header
+                    .strip_prefix("content-length:")
+                    .map_or(length, |n| n.trim().parse().expect("a number"));
+            }
+            reader.read_exact(&mut vec![0; length]).expect("a body");
+            let kind = "content-type: application/x-protobuf";
+            let head = format!("HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {}\r\n\r\n", answer.len());
+            socket.write_all(&[head.as_bytes(), answer].concat()).expect("answers");
+            length
+        });
+        (endpoint, answered)
+    }
+
+    /// What becomes of five spans.
+    fn five_spans(endpoint: String) -> SpanCounts {
+        let settings = Telemetry { otlp_endpoint: Some(endpoint), ..Telemetry::default() };
+        let (provider, spans) = start(&settings).expect("an exporter").expect("a collector is set");
+        let tracer = provider.tracer("test");
+        for _ in 0..5 {
+            drop(opentelemetry::trace::Tracer::start(&tracer, "a"));
+        }
+        // Fails where the batch does.
+        let _ = provider.force_flush();
+        spans.read()
+    }
+
+    #[test]
+    fn spans_that_a_collector_refuses_are_counted_as_lost() {
+        // partial_success { rejected_spans: 2, error_message: "no" }
+        let (endpoint, answered) = collector("200 OK", b"\x0a\x06\x08\x02\x12\x02no");
+        assert_eq!(five_spans(endpoint), SpanCounts { exported: 3, failed: 2, dropped: 0 });
+        assert!(answered.join().expect("it answered") > 0);
+        // Nothing refused, only a word of advice.
+        let (endpoint, _) = collector("200 OK", b"\x0a\x04\x12\x02ok");
+        assert_eq!(five_spans(endpoint), SpanCounts { exported: 5, failed: 0, dropped: 0 });
+        let (endpoint, _) = collector("400 Bad Request", b"");
+        assert_eq!(five_spans(endpoint), SpanCounts { exported: 0, failed: 5, dropped: 0 });
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Log lines and traces. Log lines are readable on a terminal, JSON elsewhere (`line.rs`); spans, which the rest of the
-//! program makes with the two targets of `weir_core::trace`, go to a collector (`export.rs`, `queue.rs`).
+//! program makes with the two targets of `weir_core::trace`, go to a collector (`export.rs`, `queue.rs`, `post.rs`).
 
 mod export;
 mod line;
+mod post;
 mod queue;
 
 pub use export::{Target, headers, target};

@@ -4,8 +4,8 @@ use opentelemetry::Context;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weir_engine::SpanCounts;
 
@@ -16,6 +16,16 @@ pub struct Spans {
     exported: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
+    /// What is known of the batch under way beside whether it was taken.
+    batch: Mutex<Option<Lost>>,
+}
+
+/// Spans that are lost, and why.
+#[derive(Debug)]
+struct Lost {
+    /// How many of a batch that was taken; `None` of one that was not.
+    refused: Option<usize>,
+    cause: String,
 }
 
 impl Spans {
@@ -25,6 +35,38 @@ impl Spans {
             failed: self.failed.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
         }
+    }
+
+    /// Why the batch under way could not be sent.
+    pub fn note_failure(&self, cause: String) {
+        self.note(Lost { refused: None, cause });
+    }
+
+    /// How many spans of it the collector refused, and what it says of that.
+    pub fn note_refused(&self, refused: usize, cause: String) {
+        self.note(Lost { refused: Some(refused), cause });
+    }
+
+    fn note(&self, lost: Lost) {
+        *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
+    }
+
+    /// Counts a batch; why spans of it were lost, if any were.
+    fn count(&self, count: usize, outcome: &OTelSdkResult) -> Option<String> {
+        let noted = self.batch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lost = match (outcome, noted) {
+            (Err(_), Some(Lost { refused: None, cause })) => Some((count, cause)),
+            (Err(error), _) => Some((count, error.to_string())),
+            (Ok(()), Some(Lost { refused: Some(refused), cause })) => {
+                Some((refused.min(count), format!("the collector refuses spans: {cause}")))
+            }
+            // It was taken at the second attempt.
+            (Ok(()), _) => None,
+        };
+        let failed = lost.as_ref().map_or(0, |(failed, _)| *failed);
+        self.failed.fetch_add(failed as u64, Relaxed);
+        self.exported.fetch_add((count - failed) as u64, Relaxed);
+        lost.map(|(_, cause)| cause)
     }
 
     /// Whether one more may wait where there is room for `room`; else it is counted as dropped.
@@ -102,19 +144,14 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
         // They have left the processor's queue.
         self.spans.waiting.fetch_sub(count, Relaxed);
         let outcome = self.exporter.export(batch).await;
-        let failing = outcome.is_err();
-        let counter = if failing { &self.spans.failed } else { &self.spans.exported };
-        counter.fetch_add(count as u64, Relaxed);
-        if self.failing.swap(failing, Relaxed) != failing {
-            match &outcome {
-                Err(error) => {
-                    let cause = error.to_string();
-                    tracing::warn!(
-                        cause,
-                        "traces cannot be exported and are lost until it works again: {cause}"
-                    );
-                }
-                Ok(()) => tracing::info!("traces are exported again"),
+        let lost = self.spans.count(count, &outcome);
+        if self.failing.swap(lost.is_some(), Relaxed) != lost.is_some() {
+            match lost {
+                Some(cause) => tracing::warn!(
+                    cause,
+                    "traces cannot be exported and are lost until it works again: {cause}"
+                ),
+                None => tracing::info!("traces are exported again"),
             }
         }
         outcome

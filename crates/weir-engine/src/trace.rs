@@ -36,7 +36,7 @@ pub trait Tracer: Send + Sync + 'static {
 pub struct SpanCounts {
     /// The collector took them.
     pub exported: u64,
-    /// It did not, and they are lost.
+    /// It did not, or refused them in a batch that it took, and they are lost.
     pub failed: u64,
     /// There was no room for them to wait in, and they are lost.
     pub dropped: u64,

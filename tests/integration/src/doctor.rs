@@ -1,8 +1,10 @@
 //! `weir doctor`, with each thing really out of order.
 
 use serde_json::Value;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Output;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use weir_testkit::stripe::FakeStripe;
 use weir_testkit::{
@@ -236,6 +238,10 @@ async fn whether_the_collector_takes_traces_is_asked_as_the_exporter_would() {
     bad(&collector.endpoint().replace("http:", "https:"), "127.0.0.1", "speaks no TLS").await;
     bad(&format!("{}/elsewhere", collector.endpoint()), "status 404", "most often 4318").await;
 
+    let untrusted = SelfSigned::start();
+    bad(&untrusted.url(), "certificate", "from an authority that this machine trusts").await;
+    drop(untrusted);
+
     let other = Receiver::start().await;
     bad(other.url(), "not as a collector does", "most often 4318").await;
     other.then([Behaviour::Status(503)]);
@@ -250,4 +256,52 @@ async fn whether_the_collector_takes_traces_is_asked_as_the_exporter_would() {
     assert!(!report.to_string().contains("canary"), "{report}");
     let asked = other.came().pop().expect("a request");
     assert_eq!((asked.headers["authorization"].as_str(), asked.raw.len()), ("Bearer canary", 2));
+}
+
+/// A server that speaks TLS with a certificate that nobody vouches for.
+struct SelfSigned {
+    server: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl SelfSigned {
+    fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+        let pair = ["-keyout", "key", "-out", "certificate", "-days", "1", "-nodes"];
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", "-addext", names])
+            .args(pair)
+            .current_dir(folder.path())
+            .output()
+            .expect("openssl is there");
+        assert!(made.status.success(), "{made:?}");
+        let port = weir_testkit::free_ports(1)[0];
+        let server = Command::new("openssl")
+            .args(["s_server", "-quiet", "-www", "-key", "key", "-cert", "certificate", "-accept"])
+            .arg(format!("127.0.0.1:{port}"))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl serves");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "openssl does not accept");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { server, port, _folder: folder }
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for SelfSigned {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
 }

@@ -201,7 +201,7 @@ catalogue! {
     /// Live connections of the busiest tenants.
     TENANT_CONNECTIONS = Gauge "weir_tenant_connections" ["tenant"];
 
-    /// Spans that ended, by what became of them: exported, failed (the collector did not take them), dropped (they came faster than they were exported). Only where traces are recorded.
+    /// Spans that ended, by what became of them: exported, failed (the collector did not take them, or refused them in a batch that it took), dropped (they came faster than they were exported). Only where traces are recorded.
     SPANS = Counter "weir_trace_spans_total" ["outcome"];
 
     /// What runs: always 1.
