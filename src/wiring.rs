@@ -105,16 +105,21 @@ pub async fn open_log(config: &Config) -> anyhow::Result<(Arc<dyn EventLog>, Opt
         return Ok((log.context("the event log of nats.url cannot be reached")?, None));
     }
     private_dir(&config.data_dir)?;
-    let options = embedded::Options {
+    let options = embedded_options(config);
+    let place = || format!("the event log in {} cannot be opened", config.data_dir.display());
+    let log = Embedded::open(&options).with_context(place)?;
+    Ok((Arc::clone(&log) as Arc<dyn EventLog>, Some(log)))
+}
+
+/// How the embedded log is kept.
+pub fn embedded_options(config: &Config) -> embedded::Options {
+    embedded::Options {
         dedupe_window: config.log.dedupe_window.std(),
         queue_bytes: config.log.queue_bytes.size(),
         cache_bytes: config.log.cache_bytes.0,
         min_free_bytes: config.log.min_free_bytes.0,
         ..embedded::Options::new(config.data_dir.join("log"))
-    };
-    let place = || format!("the event log in {} cannot be opened", config.data_dir.display());
-    let log = Embedded::open(&options).with_context(place)?;
-    Ok((Arc::clone(&log) as Arc<dyn EventLog>, Some(log)))
+    }
 }
 
 /// How the servers of `urls` are reached.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use weir_core::{ProjectId, TenantId};
-use weir_log::{EventLog, Place};
+use weir_log::{EventLog, Place, embedded};
 
 /// The embedded event log.
 #[derive(clap::Subcommand)]
@@ -45,23 +45,33 @@ async fn trim(config: &Config, args: &TrimArgs) -> anyhow::Result<ExitCode> {
             args.project
         );
     }
+    let place = place(args);
+    let damaged = embedded::rescue(&wiring::embedded_options(config), &place, args.through);
+    if let Some(damaged) =
+        damaged.context("the log cannot be opened, or not be copied out of damaged files")?
+    {
+        println!("the log has new files; the damaged ones are in {} and can be removed", damaged.display());
+    }
     let (log, embedded) = wiring::open_log(config).await?;
-    let outcome = trim_in(log.as_ref(), args).await;
+    let outcome = trim_in(log.as_ref(), &place, args).await;
     if let Some(embedded) = embedded {
         embedded.close().await;
     }
     outcome
 }
 
-async fn trim_in(log: &dyn EventLog, args: &TrimArgs) -> anyhow::Result<ExitCode> {
+fn place(args: &TrimArgs) -> Place {
     // The embedded log has no streams.
-    let place = Place { tenant: args.tenant, project: args.project, stream: Arc::from("embedded") };
-    let head = log.inspect(&place, 0).await?.bounds.head.sequence;
+    Place { tenant: args.tenant, project: args.project, stream: Arc::from("embedded") }
+}
+
+async fn trim_in(log: &dyn EventLog, place: &Place, args: &TrimArgs) -> anyhow::Result<ExitCode> {
+    let head = log.inspect(place, 0).await?.bounds.head.sequence;
     if args.through > head {
         bail!("--through {} is beyond the last event of {}, which is {head}", args.through, args.project);
     }
-    log.trim(&place, args.through).await.context("the log was not trimmed")?;
-    let floor = log.inspect(&place, 0).await?.bounds.floor;
+    log.trim(place, args.through).await.context("the log was not trimmed")?;
+    let floor = log.inspect(place, 0).await?.bounds.floor;
     if floor < args.through {
         bail!("{} is not a project of {}: nothing was let go", args.project, args.tenant);
     }

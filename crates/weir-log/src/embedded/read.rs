@@ -15,6 +15,8 @@ const SCAN_EVENTS: usize = 20_000;
 const SCAN_BYTES: usize = 16 << 20;
 /// How many entries of the journal one walk looks at.
 const WALK_ENTRIES: usize = 4096;
+/// How many events that cannot be read are looked at to find the last of them.
+const LOST_LOOKS: usize = 10_000;
 
 impl Storage {
     /// The project as this tenant may see it: another tenant's project does not exist for it.
@@ -31,7 +33,11 @@ impl Storage {
             return Err(LogError::OutOfRange { floor: state.floor });
         }
         if query.after < state.sequence {
-            self.fill(&at, place, &state, query, &mut page)?;
+            let filled = self.fill(&at, place, &state, query, &mut page);
+            // What stands before damage is given first.
+            if page.through == query.after {
+                filled?;
+            }
             page.at_head = page.through == state.sequence;
         }
         Ok(page)
@@ -45,36 +51,48 @@ impl Storage {
         query: &ReadQuery,
         page: &mut Page,
     ) -> Result<(), LogError> {
-        let (mut topics, mut weight) = (Topics::default(), 0);
-        let (mut looked_at, mut looked_bytes) = (0, 0);
+        let mut filling =
+            Filling { place, state, query, page, topics: Topics::default(), weight: 0, looked: (0, 0) };
         let first = codec::event_key(state.number, query.after + 1);
         let last = codec::event_key(state.number, state.sequence);
         for entry in at.range(&self.events, first..=last) {
-            let (key, value) = entry.into_inner().map_err(|error| failed("read", &error))?;
-            let sequence = sequence_of(&key)?;
-            if sequence != page.through + 1 {
+            // The store looks ahead, and fails before it is where it cannot read.
+            let Ok((key, value)) = entry.into_inner() else { break };
+            if sequence_of(&key)? != filling.next() {
                 break;
             }
-            let named = |error| named(error, place, sequence);
-            let stored = StoredEvent::parse(&value).map_err(named)?;
-            if query.patterns.iter().any(|pattern| pattern.matches(stored.topic)) {
-                let event =
-                    stored.event(place.tenant, place.project, sequence, &mut topics).map_err(named)?;
-                weight += event.weight();
-                if !page.events.is_empty() && weight > query.max_bytes {
-                    return Ok(());
-                }
-                page.events.push(Arc::new(event));
-            }
-            page.through = sequence;
-            (looked_at, looked_bytes) = (looked_at + 1, looked_bytes + value.len());
-            let full = page.events.len() >= query.max_events.max(1);
-            let enough = full || looked_at >= SCAN_EVENTS || looked_bytes >= SCAN_BYTES;
-            if enough || sequence == state.sequence {
+            if filling.take(&value)? {
                 return Ok(());
             }
         }
-        Err(missing(place, page.through + 1, state))
+        loop {
+            let next = filling.next();
+            let value = at.get(&self.events, codec::event_key(state.number, next));
+            let value = value.map_err(|error| self.unreadable(at, place, state, next, &error))?;
+            if filling.take(&value.ok_or_else(|| missing(place, next, state))?)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the store cannot read from an event on, with the numbers that an operator needs to let go of it. Events lie in
+    /// blocks, which are whole or not at all, so neighbours are lost together.
+    fn unreadable(
+        &self,
+        at: &Snapshot,
+        place: &Place,
+        state: &ProjectState,
+        first: u64,
+        error: &fjall::Error,
+    ) -> LogError {
+        let lost = |sequence: &u64| at.get(&self.events, codec::event_key(state.number, *sequence)).is_err();
+        let last = (first..=state.sequence).take(LOST_LOOKS).take_while(lost).last();
+        match (failed("read", error), last) {
+            (LogError::Corrupt(why), Some(last)) if last > first => {
+                LogError::Corrupt(format!("events {first} to {last} of {}: {why}", place.project))
+            }
+            (error, _) => named(error, place, first),
+        }
     }
 
     /// The last committed position of the project.
@@ -185,6 +203,46 @@ impl Storage {
     }
 }
 
+/// A page that is being filled.
+struct Filling<'a> {
+    place: &'a Place,
+    state: &'a ProjectState,
+    query: &'a ReadQuery,
+    page: &'a mut Page,
+    topics: Topics,
+    weight: usize,
+    /// Events that were looked at, and their bytes.
+    looked: (usize, usize),
+}
+
+impl Filling<'_> {
+    /// The event that belongs next.
+    const fn next(&self) -> u64 {
+        self.page.through + 1
+    }
+
+    /// Takes it; whether that is enough.
+    fn take(&mut self, value: &[u8]) -> Result<bool, LogError> {
+        let (sequence, query) = (self.next(), self.query);
+        let named = |error| named(error, self.place, sequence);
+        let stored = StoredEvent::parse(value).map_err(named)?;
+        if query.patterns.iter().any(|pattern| pattern.matches(stored.topic)) {
+            let event = stored.event(self.place.tenant, self.place.project, sequence, &mut self.topics);
+            let event = event.map_err(named)?;
+            self.weight += event.weight();
+            if !self.page.events.is_empty() && self.weight > query.max_bytes {
+                return Ok(true);
+            }
+            self.page.events.push(Arc::new(event));
+        }
+        self.page.through = sequence;
+        self.looked = (self.looked.0 + 1, self.looked.1 + value.len());
+        let full = self.page.events.len() >= query.max_events.max(1);
+        let looked = self.looked.0 >= SCAN_EVENTS || self.looked.1 >= SCAN_BYTES;
+        Ok(full || looked || sequence == self.state.sequence)
+    }
+}
+
 /// Damage with its place: what an operator needs to let go of it.
 fn named(error: LogError, place: &Place, sequence: u64) -> LogError {
     match error {
@@ -200,7 +258,7 @@ fn missing(place: &Place, sequence: u64, state: &ProjectState) -> LogError {
 }
 
 /// The sequence in the key of an event.
-fn sequence_of(key: &[u8]) -> Result<u64, LogError> {
+pub(super) fn sequence_of(key: &[u8]) -> Result<u64, LogError> {
     let bytes = key.get(codec::NUMBER..).and_then(|rest| rest.try_into().ok());
     bytes.map(u64::from_be_bytes).ok_or_else(|| LogError::Corrupt("an event has a malformed key".into()))
 }

@@ -77,6 +77,12 @@ impl Storage {
         })
     }
 
+    /// Closes the store; nobody else opens it as long as the lock is held.
+    pub fn closed(self) -> Lock {
+        let Self { _lock: lock, .. } = self;
+        lock
+    }
+
     /// One committed state of everything.
     pub fn snapshot(&self) -> Snapshot {
         self.db.snapshot()
@@ -108,7 +114,7 @@ impl Storage {
 
 /// A locked file. Unlocked in so many words: a child process that is just being started may still hold
 /// a copy of the descriptor, and closing ours alone would leave the lock with it.
-struct Lock(File);
+pub struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -169,12 +175,12 @@ fn new_epoch() -> u64 {
     Uuid::new_v4().as_u64_pair().1
 }
 
-fn database(path: &Path, options: &Options) -> Result<Database, LogError> {
+pub(super) fn database(path: &Path, options: &Options) -> Result<Database, LogError> {
     Database::builder(path)
         .cache_size(options.cache_bytes)
         .worker_threads(2)
         .open()
-        .map_err(|error| failed(&format!("open {}", path.display()), &error))
+        .map_err(|error| failed("open", &error))
 }
 
 /// Events are read in long runs, the rest by key.

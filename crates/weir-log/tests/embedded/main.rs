@@ -13,6 +13,7 @@ use weir_log::embedded::{Embedded, Options};
 use weir_log::{EventLog, Place};
 
 mod crash;
+mod damage;
 mod erasure;
 mod limits;
 

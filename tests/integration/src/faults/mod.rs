@@ -6,6 +6,7 @@
 
 mod behaviour;
 mod clock;
+mod damage;
 mod disk;
 mod drain;
 mod herd;
