@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use weir_core::{ProjectId, RootSecret, SystemClock, TenantId};
 use weir_engine::{Engine, Parts, Settings};
-use weir_gateway::{Gateway, Server, ops_router, serve};
+use weir_gateway::{Acceptor, Gateway, Server, ops_router, serve};
 use weir_hub::Hub;
 use weir_log::embedded::{self, Embedded};
 use weir_outbound::{Outbound, Policy};
@@ -89,10 +89,10 @@ async fn ten_thousand_tenants_fit_into_a_scrape() {
         let tenants: Vec<TenantId> = (0..TENANTS).map(|_| TenantId::new()).collect();
         let project = ProjectId::new();
         let work = || tenants.iter().for_each(|tenant| engine.count_request(*tenant, Some(project)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
+        let acceptor = Acceptor::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let address = acceptor.local_addr().expect("an address").to_string();
         let (gateway, server) = (Gateway::new(Arc::clone(&engine), settings()), Server::default());
-        tokio::spawn(serve(listener, ops_router(Arc::clone(&gateway)), gateway, false, server.clone()));
+        tokio::spawn(serve(acceptor, ops_router(Arc::clone(&gateway)), gateway, false, server.clone()));
         let formats = ["text/plain", "application/openmetrics-text", protobuf];
         for accept in formats {
             let mut times = Vec::with_capacity(SCRAPES);

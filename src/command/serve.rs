@@ -10,11 +10,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_core::PlanName;
 use weir_engine::Traces;
-use weir_gateway::{Server, ops_router, router, serve};
+use weir_gateway::{Acceptor, Server, ops_router, router, serve};
 use weir_hub::Goodbye;
 
 /// Whether a demo is set up.
@@ -50,8 +49,8 @@ pub fn run(path: Option<&Path>, mode: Mode) -> anyhow::Result<ExitCode> {
 
 async fn node(config: &Config, mode: Mode, traces: Traces) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let listener = bind(config.listen, "listen").await?;
-    let ops_listener = bind(config.ops_listen, "ops_listen").await?;
+    let listener = bind(config.listen, "listen")?;
+    let ops_listener = bind(config.ops_listen, "ops_listen")?;
     let (listen, ops) = (listener.local_addr()?, ops_listener.local_addr()?);
     let node = tokio::select! {
         node = wiring::start(config, traces) => node?,
@@ -83,17 +82,8 @@ async fn node(config: &Config, mode: Mode, traces: Traces) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    let socket =
-        if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() };
-    let bind = || {
-        let socket = socket?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        // Room for a herd of reconnecting clients between two turns of the accept loop.
-        socket.listen(4096)
-    };
-    bind().map_err(|error| {
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<Acceptor> {
+    Acceptor::bind(address).map_err(|error| {
         let why = match error.kind() {
             ErrorKind::AddrInUse => "another process has it: stop that, or choose another port",
             ErrorKind::AddrNotAvailable => "it is no address of this machine: 0.0.0.0 or [::] is all of them",

@@ -128,7 +128,7 @@ impl World {
         client.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
         let opened = Arc::new(Notify::new());
         self.engine.hub().adopt(NewConnection {
-            socket: server.accept().expect("accept").0,
+            socket: weir_hub::ready(server.accept().expect("accept").0).expect("options"),
             dialect: Dialect::Sse,
             read_ahead: Bytes::new(),
             preamble: Bytes::new(),
@@ -145,9 +145,10 @@ struct Ear {
 }
 
 impl Listener for Ear {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         self.session.opened(conn);
         self.opened.notify_one();
+        None
     }
 
     fn text(self: Arc<Self>, _: Bytes) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! WebSockets and event streams over HTTP/1.1 are recognized by their request line before hyper sees them:
 //! hyper cannot give a connection away after a 200, and its buffers would outlive a million upgrades. The
-//! bytes are only peeked at, so everything else reaches hyper untouched.
+//! bytes are only peeked at, so everything else reaches hyper untouched. The runtime's event loop hears only of
+//! connections that it must wait for.
 
 use crate::error::Failure;
 use crate::extract::request_id;
@@ -10,13 +11,15 @@ use crate::scene::{Head, Scene};
 use crate::state::{Gateway, Settings};
 use crate::{graphql, sse, ws};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use axum::http::{self, HeaderName, HeaderValue, Method, Uri};
 use bytes::{Bytes, BytesMut};
-use std::io;
+use mio::net::TcpStream as Socket;
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use weir_core::{Code, RequestId};
 use weir_engine::Error;
 
@@ -34,7 +37,7 @@ const LIVE: [&[u8]; 8] = [
 /// Of RFC 9113, section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of the first look: most heads are smaller.
-const FIRST_LOOK: usize = 2048;
+pub(crate) const FIRST_LOOK: usize = 2048;
 /// Between two looks at a head that arrives in pieces.
 const TRICKLE: Duration = Duration::from_millis(10);
 
@@ -52,9 +55,49 @@ pub(crate) enum Kind {
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1024;
 
+/// A request of a live connection: its head, and what came behind it.
+pub(crate) struct Request {
+    head: Result<Parts, Error>,
+    rest: Bytes,
+}
+
+impl Request {
+    fn new(head: &[u8], rest: &[u8], settings: &Settings) -> Self {
+        // Copied, if there is any: it must not keep the whole buffer alive.
+        Self { head: parse_head(head, settings), rest: Bytes::copy_from_slice(rest) }
+    }
+}
+
+/// Takes the request of a live connection if the whole of it is there already.
+pub(crate) fn take_live(socket: &mut Socket, look: &mut [u8], settings: &Settings) -> Option<Request> {
+    let seen = socket.peek(look).ok()?;
+    let seen = &look[..seen];
+    let end = head_end(seen).filter(|_| is_live(seen))?;
+    // At least what was seen, for nobody else reads.
+    let read = socket.read(look).ok()?;
+    Some(Request::new(look.get(..end)?, look.get(end..read)?, settings))
+}
+
+/// Waits until something is said on a connection, or it ends.
+pub(crate) async fn first_byte(socket: Socket, until: Instant) -> Option<TcpStream> {
+    let socket = signed_up(socket).ok()?;
+    timeout_at(until, socket.readable()).await.ok()?.ok()?;
+    Some(socket)
+}
+
+/// The same socket for the runtime to wait on.
+fn signed_up(socket: Socket) -> io::Result<TcpStream> {
+    TcpStream::from_std(socket.into())
+}
+
 /// Looks at the first request's head without taking it. `None` when it was not there in time: hyper starts
 /// its own clock only once it knows the version of HTTP, and cannot tell a slow head from an idle connection.
-pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Settings) -> Option<Kind> {
+pub(crate) async fn recognize(
+    socket: &TcpStream,
+    until: Instant,
+    live: bool,
+    settings: &Settings,
+) -> Option<Kind> {
     let look = async {
         let mut start = vec![0; FIRST_LOOK];
         loop {
@@ -62,10 +105,7 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Setting
                 Ok(0) | Err(_) => return None,
                 Ok(seen) => &start[..seen],
             };
-            if live && LIVE.iter().any(|line| seen.starts_with(line)) {
-                return Some(Kind::Live);
-            }
-            if live && is_graphql(seen) {
+            if live && is_live(seen) {
                 return Some(Kind::Live);
             }
             // What is whole, too large or no HTTP/1.1 at all is hyper's to serve or to refuse.
@@ -81,7 +121,7 @@ pub(crate) async fn recognize(socket: &TcpStream, live: bool, settings: &Setting
             tokio::time::sleep(TRICKLE).await;
         }
     };
-    tokio::time::timeout(settings.header_timeout, look).await.ok().flatten()
+    timeout_at(until, look).await.ok().flatten()
 }
 
 /// What is wrong with the head of a first request, as far as hyper would answer it with a bare status.
@@ -130,6 +170,16 @@ pub(crate) async fn refuse(mut socket: TcpStream, error: Error, gateway: &Arc<Ga
     let _ = tokio::time::timeout(LINGER, parting).await;
 }
 
+/// Whether this begins the request of a live connection.
+fn is_live(seen: &[u8]) -> bool {
+    LIVE.iter().any(|line| seen.starts_with(line)) || is_graphql(seen)
+}
+
+/// Where the blank line after a head ends.
+fn head_end(read: &[u8]) -> Option<usize> {
+    memchr::memmem::find(read, b"\r\n\r\n").map(|at| at + 4)
+}
+
 /// Whether this is the whole head of a request to take up GraphQL's protocol of WebSockets: the path serves others too.
 fn is_graphql(seen: &[u8]) -> bool {
     let starts = |lines: &[&[u8]]| lines.iter().any(|line| seen.starts_with(line));
@@ -151,13 +201,21 @@ fn is_partial(seen: &[u8]) -> bool {
     httparse::Request::new(&mut headers).parse(seen).is_ok_and(|status| status.is_partial())
 }
 
-/// Serves a WebSocket or an event stream: reads the head, decides, and hands the socket over.
-pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
+/// Serves a WebSocket or an event stream whose request has to be waited for.
+pub(crate) async fn live_in_pieces(mut socket: TcpStream, until: Instant, gateway: Arc<Gateway>) {
+    let request = read_request(&mut socket, &gateway.settings);
+    let Ok(Ok(request)) = timeout_at(until, request).await else { return };
+    match socket.into_std() {
+        Ok(socket) => live(Socket::from_std(socket), request, gateway).await,
+        Err(error) => tracing::error!(%error, "a socket cannot be handed over: {error}"),
+    }
+}
+
+/// Serves a WebSocket or an event stream: decides, and hands the socket over.
+pub(crate) async fn live(socket: Socket, request: Request, gateway: Arc<Gateway>) {
     let begun = Instant::now();
-    let settings = &gateway.settings;
-    let head = read_head(&mut socket, settings.header_bytes);
-    let Ok(Ok((head, rest))) = tokio::time::timeout(settings.header_timeout, head).await else { return };
-    let parsed = parse_head(&head, settings);
+    let gateway = &gateway;
+    let Request { head: parsed, rest } = request;
     let id = parsed.as_ref().map_or_else(|_| RequestId::new(), request_id);
     let route = parsed.as_ref().map_or("unmatched", |parts| route(parts));
     let scene = parsed.as_ref().map_or_else(
@@ -177,10 +235,10 @@ pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     let answer = async {
         match hand_over(gateway, parsed, socket, rest).await {
             Ok(status) => status,
-            Err((mut socket, error)) => {
+            Err((socket, error)) => {
                 let status = error.code.http_status();
-                let _ = socket.write_all(&Failure::new(error, id.clone()).raw()).await;
-                let _ = socket.shutdown().await;
+                // Whatever comes of it, the connection ends here.
+                let _ = say(socket, &Failure::new(error, id.clone()).raw()).await;
                 status
             }
         }
@@ -188,6 +246,13 @@ pub(crate) async fn live(mut socket: TcpStream, gateway: &Arc<Gateway>) {
     let status = scene.run(answer).await;
     scene.answered(status);
     gateway.metrics.request(route, &Method::GET, status, begun.elapsed());
+}
+
+/// Answers and ends a connection that nothing else has been said on.
+async fn say(socket: Socket, answer: &[u8]) -> io::Result<()> {
+    let mut socket = signed_up(socket)?;
+    socket.write_all(answer).await?;
+    socket.shutdown().await
 }
 
 fn route(parts: &Parts) -> &'static str {
@@ -202,9 +267,9 @@ fn route(parts: &Parts) -> &'static str {
 async fn hand_over(
     gateway: &Arc<Gateway>,
     parsed: Result<Parts, Error>,
-    socket: TcpStream,
+    socket: Socket,
     rest: Bytes,
-) -> Result<u16, (TcpStream, Error)> {
+) -> Result<u16, (Socket, Error)> {
     let parts = match parsed {
         Ok(parts) => parts,
         Err(error) => return Err((socket, error)),
@@ -228,18 +293,17 @@ async fn hand_over(
     Ok(200)
 }
 
-/// Reads up to the blank line; returns the head and what came after it.
-async fn read_head(socket: &mut TcpStream, limit: usize) -> io::Result<(Bytes, Bytes)> {
+/// Reads up to the blank line.
+async fn read_request(socket: &mut TcpStream, settings: &Settings) -> io::Result<Request> {
     let mut read = BytesMut::with_capacity(1024);
     loop {
         if socket.read_buf(&mut read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let end = read.windows(4).position(|end| end == b"\r\n\r\n");
-        if end.is_some() || read.len() > limit {
-            let head = read.split_to(end.map_or(read.len(), |end| end + 4)).freeze();
-            // Copied, if there is any: it must not keep the whole buffer alive.
-            return Ok((head, Bytes::copy_from_slice(&read)));
+        let end = head_end(&read);
+        if end.is_some() || read.len() > settings.header_bytes {
+            let (head, rest) = read.split_at(end.unwrap_or(read.len()));
+            return Ok(Request::new(head, rest, settings));
         }
     }
 }
@@ -259,7 +323,7 @@ fn parse_head(head: &[u8], settings: &Settings) -> Result<Parts, Error> {
     }
     // `>` is part of patterns and may not stand in a URI as it is, but is typed into shells all the same.
     let path = parsed.path.unwrap_or("/").replace('>', "%3E");
-    let mut request = Request::builder().uri(path).body(()).map_err(|_| malformed())?;
+    let mut request = http::Request::builder().uri(path).body(()).map_err(|_| malformed())?;
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| malformed())?;
         let value = HeaderValue::from_bytes(header.value).map_err(|_| malformed())?;

@@ -4,6 +4,7 @@
 //! May depend on core, engine and hub. The only crate that names axum and async-graphql. Start reading at [`serve`], then
 //! `router.rs`; one handler shows the pattern: `rest/events.rs`.
 
+mod acceptor;
 mod cors;
 mod credentials;
 mod error;
@@ -25,6 +26,7 @@ mod state;
 mod upgrade;
 mod ws;
 
+pub use acceptor::Acceptor;
 pub use metrics::series::document as metrics_document;
 pub use router::{ops_router, router};
 pub use server::{Server, serve};

@@ -126,9 +126,9 @@ impl Scene {
         self.connection
     }
 
-    /// Runs work here.
-    pub(crate) async fn run<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
-        SCENE.scope(Arc::clone(self), work.instrument(self.origin.span().clone())).await
+    /// Runs work here. No `async fn`: its future would have room for the work three times over.
+    pub(crate) fn run<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> + use<F> {
+        SCENE.scope(Arc::clone(self), work.instrument(self.origin.span().clone()))
     }
 
     /// Notes how an HTTP request was answered.

@@ -1,9 +1,11 @@
 //! The listener: accepts, lets `front.rs` look at the first bytes, and gives each connection to whoever
 //! serves it. Live connections go to the hub without hyper; everything else is hyper's.
 
+use crate::acceptor::Acceptor;
 use crate::front::{self, Kind};
 use crate::state::Gateway;
 use axum::Router;
+use futures::poll;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -13,7 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,14 +48,15 @@ impl Server {
 
 /// Serves a router on a listener until the server is stopped. `live` says whether WebSockets and
 /// event streams are served here, that is, not on the operator's listener.
-pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>, live: bool, server: Server) {
+pub async fn serve(acceptor: Acceptor, router: Router, gateway: Arc<Gateway>, live: bool, server: Server) {
     let http = Arc::new(builder(&gateway));
+    let mut look = vec![0; front::FIRST_LOOK];
     loop {
         let accepted = tokio::select! {
             () = server.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        let (socket, peer) = match accepted {
+        let (mut socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of files, most often: going round at once would only spin.
@@ -61,20 +65,25 @@ pub async fn serve(listener: TcpListener, router: Router, gateway: Arc<Gateway>,
                 continue;
             }
         };
-        let (http, router, gateway) = (Arc::clone(&http), router.clone(), Arc::clone(&gateway));
-        let stop = server.stop.clone();
+        let gateway = Arc::clone(&gateway);
+        if live && let Some(request) = front::take_live(&mut socket, &mut look, &gateway.settings) {
+            // Everything it needs is in memory, as a rule: only one that has to wait becomes a task.
+            let mut answer = Box::pin(front::live(socket, request, gateway));
+            if poll!(answer.as_mut()).is_pending() {
+                server.connections.spawn(answer);
+            }
+            continue;
+        }
+        let (http, router, stop) = (Arc::clone(&http), router.clone(), server.stop.clone());
         server.connections.spawn(async move {
-            let _ = socket.set_nodelay(true);
-            let kind = tokio::select! {
+            let until = Instant::now() + gateway.settings.header_timeout;
+            let spoken = tokio::select! {
                 () = stop.cancelled() => return,
-                kind = front::recognize(&socket, live, &gateway.settings) => kind,
+                spoken = front::first_byte(socket, until) => spoken,
             };
-            match kind {
-                Some(Kind::Live) => front::live(socket, &gateway).await,
-                // Boxed: a task is as large as the largest future it may hold, and live connections need little.
-                Some(Kind::Http) => Box::pin(serve_http(&http, (socket, peer.ip()), router, stop)).await,
-                Some(Kind::Refused(error)) => front::refuse(socket, error, &gateway).await,
-                None => {}
+            if let Some(socket) = spoken {
+                // Boxed: thousands may wait for a first byte at once, and what comes then needs much more room.
+                Box::pin(serve_one(&http, (socket, peer.ip()), until, (router, gateway, live), stop)).await;
             }
         });
     }
@@ -101,6 +110,26 @@ fn builder(gateway: &Gateway) -> Builder<TokioExecutor> {
         .max_concurrent_streams(256)
         .keep_alive_interval(Duration::from_secs(30));
     builder
+}
+
+/// Serves a connection on which something has been said.
+async fn serve_one(
+    http: &Builder<TokioExecutor>,
+    (socket, peer): (TcpStream, IpAddr),
+    until: Instant,
+    (router, gateway, live): (Router, Arc<Gateway>, bool),
+    stop: CancellationToken,
+) {
+    let kind = tokio::select! {
+        () = stop.cancelled() => return,
+        kind = front::recognize(&socket, until, live, &gateway.settings) => kind,
+    };
+    match kind {
+        Some(Kind::Live) => front::live_in_pieces(socket, until, gateway).await,
+        Some(Kind::Http) => serve_http(http, (socket, peer), router, stop).await,
+        Some(Kind::Refused(error)) => front::refuse(socket, error, &gateway).await,
+        None => {}
+    }
 }
 
 async fn serve_http(

@@ -18,6 +18,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::unfold;
+use mio::net::TcpStream as Socket;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +78,7 @@ fn start(parts: &Parts, query: &Query) -> Result<Start, Error> {
 impl Accepted {
     /// Gives a socket to the hub. The response head, if it is ours to send, goes out together with the start
     /// of the subscription: a client that has seen the head misses nothing that is published from then on.
-    fn adopt(self, socket: TcpStream, head: Vec<u8>, opened: Opened) {
+    fn adopt(self, socket: Socket, head: Vec<u8>, opened: Opened) {
         let stream = EventStream {
             begin: Mutex::new(Some(Begin { wish: self.wish, head, opened })),
             gateway: Arc::clone(&self.gateway),
@@ -96,14 +97,7 @@ impl Accepted {
     }
 
     /// Answers a request whose socket is ours.
-    pub(crate) fn take_socket(self, socket: tokio::net::TcpStream) {
-        let socket = match socket.into_std() {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(request_id = %self.request, %error, "a socket cannot be handed over: {error}");
-                return self.abandon();
-            }
-        };
+    pub(crate) fn take_socket(self, socket: Socket) {
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n\
              access-control-allow-origin: *\r\naccess-control-expose-headers: x-request-id\r\nx-request-id: {}\r\nconnection: close\r\n\r\n",
@@ -145,7 +139,7 @@ pub(crate) async fn over_hyper(State(gateway): State<Arc<Gateway>>, request: Req
 }
 
 /// Two ends of a TCP connection over loopback.
-pub(crate) fn pair() -> io::Result<(TcpStream, tokio::net::TcpStream)> {
+pub(crate) fn pair() -> io::Result<(Socket, tokio::net::TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let theirs = TcpStream::connect(listener.local_addr()?)?;
     let (ours, from) = listener.accept()?;
@@ -153,7 +147,7 @@ pub(crate) fn pair() -> io::Result<(TcpStream, tokio::net::TcpStream)> {
         return Err(io::Error::other("somebody else connected to the pair's listener"));
     }
     theirs.set_nonblocking(true)?;
-    Ok((ours, tokio::net::TcpStream::from_std(theirs)?))
+    Ok((weir_hub::ready(ours)?, tokio::net::TcpStream::from_std(theirs)?))
 }
 
 /// What arrives at one end of a pair, as a response's body.
@@ -256,12 +250,13 @@ async fn run(session: Arc<Session>, request: RequestId, begin: Begin) {
 }
 
 impl Listener for EventStream {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         self.session.opened(conn);
         let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(begin) = begin {
             self.gateway.engine.spawn(run(Arc::clone(&self.session), self.request.clone(), begin));
         }
+        None
     }
 
     fn text(self: Arc<Self>, _text: Bytes) -> bool {

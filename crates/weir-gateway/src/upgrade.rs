@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
+use mio::net::TcpStream as Socket;
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -37,20 +38,14 @@ pub(crate) struct Accepted {
 
 impl Accepted {
     /// Answers on a socket that is ours and hands it to the hub.
-    pub(crate) fn take_socket(self, gateway: &Gateway, socket: TcpStream, read_ahead: Bytes) {
+    pub(crate) fn take_socket(self, gateway: &Gateway, socket: Socket, read_ahead: Bytes) {
         let mut head = "HTTP/1.1 101 Switching Protocols\r\n".to_owned();
         let request = (HeaderName::from_static("x-request-id"), self.request.to_string());
         for (name, value) in self.headers.into_iter().chain([request]) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        match socket.into_std() {
-            Ok(socket) => adopt(gateway, self.listener, socket, read_ahead, head.into()),
-            Err(error) => {
-                let request = &self.request;
-                tracing::error!(request_id = %request, %error, "a socket cannot be handed over: {error}");
-            }
-        }
+        adopt(gateway, self.listener, socket, read_ahead, head.into());
     }
 }
 
@@ -211,19 +206,13 @@ async fn take_over(gateway: Arc<Gateway>, on_upgrade: OnUpgrade, accepted: Accep
     }
 }
 
-fn bare(upgraded: Upgraded) -> Option<(std::net::TcpStream, Bytes)> {
+fn bare(upgraded: Upgraded) -> Option<(Socket, Bytes)> {
     let parts = downcast::<TokioIo<TcpStream>>(upgraded).ok()?;
     let socket = parts.io.into_inner().into_std().ok()?;
-    Some((socket, parts.read_buf))
+    Some((Socket::from_std(socket), parts.read_buf))
 }
 
-fn adopt(
-    gateway: &Gateway,
-    listener: Arc<dyn Listener>,
-    socket: std::net::TcpStream,
-    read_ahead: Bytes,
-    preamble: Bytes,
-) {
+fn adopt(gateway: &Gateway, listener: Arc<dyn Listener>, socket: Socket, read_ahead: Bytes, preamble: Bytes) {
     let dialect = Dialect::WebSocket;
     gateway.engine.hub().adopt(NewConnection { socket, dialect, read_ahead, preamble, listener });
 }

@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
-use weir_hub::{Closed, Config, Conn, Dialect, Hub, Listener, NewConnection};
+use weir_hub::{Closed, Config, Conn, Dialect, Hub, Listener, NewConnection, ready};
 
 /// The largest message, in bytes: conformance suites send up to 16 MiB.
 const MESSAGE_BYTES: usize = 32 << 20;
@@ -21,8 +21,9 @@ struct Echo {
 }
 
 impl Listener for Echo {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         self.conn.get_or_init(|| conn);
+        None
     }
 
     fn text(self: Arc<Self>, text: Bytes) -> bool {
@@ -88,7 +89,7 @@ fn main() -> io::Result<()> {
         let mut socket = socket?;
         let Ok((answer, rest)) = shake_hands(&mut socket) else { continue };
         hub.adopt(NewConnection {
-            socket,
+            socket: ready(socket)?,
             dialect: Dialect::WebSocket,
             read_ahead: rest.into(),
             preamble: answer.into(),

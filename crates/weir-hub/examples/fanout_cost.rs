@@ -192,7 +192,7 @@ struct Subscriber {
 }
 
 impl Listener for Subscriber {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         let own = || format!("user.{}.inbox", self.number);
         let topic = if self.kind == Kind::OwnTopic { own() } else { "topic".to_owned() };
         let attached = Arc::clone(&self.attached);
@@ -208,6 +208,7 @@ impl Listener for Subscriber {
             }),
         };
         self.hub.attach(conn, attach);
+        None
     }
 
     fn text(self: Arc<Self>, _: Bytes) -> bool {
@@ -246,7 +247,7 @@ impl World {
         for (number, socket) in sockets.into_iter().enumerate() {
             let (hub, project) = (self.hub.clone(), self.project);
             self.hub.adopt(NewConnection {
-                socket,
+                socket: weir_hub::ready(socket).unwrap(),
                 dialect: Dialect::WebSocket,
                 read_ahead: Bytes::new(),
                 preamble: Bytes::new(),

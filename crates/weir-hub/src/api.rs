@@ -3,7 +3,8 @@
 
 use crate::Operation;
 use bytes::Bytes;
-use std::net::TcpStream;
+use mio::net::TcpStream;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -110,8 +111,9 @@ pub struct Meter {
 /// What the hub tells about one connection. Called on the shard's thread: must return at once, never
 /// block, never call back into the hub synchronously except through [`Hub`](crate::Hub)'s message methods.
 pub trait Listener: Send + Sync + 'static {
-    /// The connection is owned by a shard and may be named in calls from now on. Comes first.
-    fn opened(&self, conn: Conn);
+    /// The connection is owned by a shard and may be named in calls from now on. Comes first. What it returns, a text
+    /// (WebSocket) or raw bytes, goes out right behind the preamble, in one call to the kernel.
+    fn opened(&self, conn: Conn) -> Option<Bytes>;
     /// A whole text message arrived. `false` says "too much is waiting already": the shard stops
     /// reading this connection until [`Hub::resume_reading`](crate::Hub::resume_reading).
     fn text(self: Arc<Self>, text: Bytes) -> bool;
@@ -159,7 +161,7 @@ pub enum ClosedBy {
 
 /// A socket to take over.
 pub struct NewConnection {
-    /// Connected, upgraded (or with its response head in `preamble`); the hub makes it non-blocking.
+    /// Connected, upgraded (or with its response head in `preamble`), and without Nagle's algorithm: see [`ready`].
     pub socket: TcpStream,
     /// How it wants its bytes.
     pub dialect: Dialect,
@@ -169,6 +171,16 @@ pub struct NewConnection {
     pub preamble: Bytes,
     /// Who hears about it.
     pub listener: Arc<dyn Listener>,
+}
+
+/// Makes a socket one that a hub can take over: it never blocks, and sends small messages at once.
+///
+/// # Errors
+/// When the kernel refuses an option, as it does for a socket that is gone.
+pub fn ready(socket: std::net::TcpStream) -> io::Result<TcpStream> {
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    Ok(TcpStream::from_std(socket))
 }
 
 /// Subscribes a connection to more patterns of a project, starting after a position, in one step.

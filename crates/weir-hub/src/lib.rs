@@ -21,7 +21,7 @@ pub mod websocket;
 
 pub use api::{
     Attach, Attached, Closed, ClosedBy, Config, Conn, Dialect, Goodbye, Listener, Message, Meter,
-    NewConnection, NotCovered, Stats,
+    NewConnection, NotCovered, Stats, ready,
 };
 pub use hub::Hub;
 pub use operation::{Operation, Shape};

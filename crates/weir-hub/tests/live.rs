@@ -68,7 +68,7 @@ fn a_conversation() {
 }
 
 #[test]
-fn bytes_read_ahead_and_the_preamble_come_first() {
+fn bytes_read_ahead_the_preamble_and_the_greeting_come_first() {
     use std::sync::Arc;
     let world = World::new(config());
     let server = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -76,18 +76,18 @@ fn bytes_read_ahead_and_the_preamble_come_first() {
     let (accepted, _) = server.accept().expect("accept");
     let whole = masked(0x81, b"early bird");
     socket.write_all(&whole[7..]).expect("write");
-    let ear = Arc::new(Ear::default());
+    let ear = Arc::new(Ear::greeting("hello"));
     world.hub.adopt(weir_hub::NewConnection {
-        socket: accepted,
+        socket: weir_hub::ready(accepted).expect("options"),
         dialect: Dialect::WebSocket,
         read_ahead: Bytes::copy_from_slice(&whole[..7]),
         preamble: Bytes::from_static(b"HTTP/1.1 101\r\n\r\n"),
         listener: ear.clone(),
     });
     ear.wait("text", |heard| (heard.texts == [Bytes::from_static(b"early bird")]).then_some(()));
-    let mut head = [0; 16];
-    std::io::Read::read_exact(&mut socket, &mut head).expect("read");
-    assert_eq!(&head, b"HTTP/1.1 101\r\n\r\n");
+    let mut first = [0; 23];
+    std::io::Read::read_exact(&mut socket, &mut first).expect("read");
+    assert_eq!(&first, b"HTTP/1.1 101\r\n\r\n\x81\x05hello");
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn shutdown_closes_what_is_left() {
     let socket = std::net::TcpStream::connect(server.local_addr().expect("address")).expect("connect");
     let ear = std::sync::Arc::new(Ear::default());
     world.hub.adopt(weir_hub::NewConnection {
-        socket,
+        socket: weir_hub::ready(socket).expect("options"),
         dialect: Dialect::Sse,
         read_ahead: Bytes::new(),
         preamble: Bytes::new(),

@@ -262,12 +262,13 @@ impl weir_engine::Voice for Voice {
 }
 
 impl Listener for Stream {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         self.session.opened(conn);
         let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(stream), Some((presented, operation, opened))) = (self.me.upgrade(), begin) {
             self.gateway.engine.spawn(stream.run(presented, operation, opened));
         }
+        None
     }
 
     fn text(self: Arc<Self>, _text: Bytes) -> bool {

@@ -92,8 +92,8 @@ impl Connection {
         }
     }
 
-    /// Makes the session and says hello.
-    fn authenticated(&self, (caller, slot): Admitted) -> Result<(), Error> {
+    /// Makes the session; returns what to say first on it, unless the connection is gone.
+    fn authenticated(&self, (caller, slot): Admitted) -> Result<Option<Vec<u8>>, Error> {
         let session = self.gateway.engine.open_session(&caller, slot, self.id, FAREWELL);
         if self.session.set(Arc::clone(&session)).is_err() {
             session.closed();
@@ -104,7 +104,7 @@ impl Connection {
         }
         if self.queue().closed {
             session.closed();
-            return Ok(());
+            return Ok(None);
         }
         session.can_refresh();
         if let Some(conn) = self.conn.get() {
@@ -115,8 +115,7 @@ impl Connection {
             limits: ConnectionLimits::new(&caller.limits, &self.gateway.settings),
             expires_at: caller.expires_at,
         };
-        session.send(hello.text());
-        Ok(())
+        Ok(Some(hello.text()))
     }
 
     fn send(&self, text: Vec<u8>) {
@@ -255,7 +254,7 @@ impl Connection {
             "unsubscribe" => "ws unsubscribe",
             "refresh" => "ws refresh",
             // It has a scene of its own, and what is no type has none.
-            _ => return self.obey(&frame).await,
+            _ => return Box::pin(self.obey(&frame)).await,
         };
         let scene = self.scene(what, &frame);
         scene.run(self.obey(&frame)).await;
@@ -265,14 +264,15 @@ impl Connection {
         let begun = Instant::now();
         let id = frame.id.as_deref();
         let outcome = match (&*frame.kind, self.session.get()) {
-            ("connect", _) => return self.connect(frame).await,
+            // Boxed, like `refresh`: they are rare, and every frame in work takes as much room as the largest.
+            ("connect", _) => return Box::pin(self.connect(frame)).await,
             (_, None) => {
                 let message = "Send a `connect` frame with a token first.";
                 return self.end(&Error::new(Code::Unauthenticated, message));
             }
             ("subscribe", Some(session)) => self.subscribe(session, frame).await,
             ("unsubscribe", Some(session)) => self.unsubscribe(session, frame).await,
-            ("refresh", Some(session)) => self.refresh(session, frame).await,
+            ("refresh", Some(session)) => Box::pin(self.refresh(session, frame)).await,
             // It came while `connect` was being worked on.
             ("publish", Some(session)) => {
                 self.publish(session, frame, 0);
@@ -307,7 +307,10 @@ impl Connection {
             let caller = self.gateway.engine.authenticate(presented).await?;
             let slot = self.gateway.engine.reserve(&caller).await?;
             scene::identify(&caller);
-            self.authenticated((caller, slot))
+            if let Some(hello) = self.authenticated((caller, slot))? {
+                self.send(hello);
+            }
+            Ok(())
         };
         let outcome = outcome.await;
         self.measure("connect", begun, outcome.as_ref().err());
@@ -380,12 +383,15 @@ impl Talker for Connection {
 }
 
 impl Listener for Connection {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         let _ = self.conn.set(conn);
-        let handshake = self.queue().handshake.take();
-        let outcome = handshake.map(|result| result.and_then(|admitted| self.authenticated(admitted)));
-        if let Some(Err(error)) = outcome {
-            self.end(&error);
+        let handshake = self.queue().handshake.take()?;
+        match handshake.and_then(|admitted| self.authenticated(admitted)) {
+            Ok(hello) => hello.map(Bytes::from),
+            Err(error) => {
+                self.end(&error);
+                None
+            }
         }
     }
 

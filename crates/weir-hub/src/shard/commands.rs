@@ -10,7 +10,6 @@ use crate::shard::close::Farewell;
 use crate::websocket::{Opcode, put_frame};
 use crate::{ClosedBy, Conn, Dialect, Goodbye, Message, Meter, NewConnection, Operation};
 use bytes::Bytes;
-use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::collections::HashMap;
 use std::io;
@@ -59,10 +58,8 @@ impl Shard {
     fn adopt(&mut self, arrival: Arrival) {
         let Some(new) = arrival.take() else { return };
         let NewConnection { socket, dialect, read_ahead, preamble, listener } = *new;
-        // A socket that cannot be set up is as good as closed: its listener hears it below.
-        let fit = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
         let slot = self.conns.insert(Connection {
-            socket: TcpStream::from_std(socket),
+            socket,
             listener: Arc::clone(&listener),
             generation: self.next_generation,
             group: NONE,
@@ -86,19 +83,31 @@ impl Shard {
         let key = (slot, self.next_generation);
         self.next_generation = self.next_generation.wrapping_add(1);
         self.gauge(dialect).fetch_add(1, Relaxed);
-        if fit.and_then(|()| self.register(key)).is_err() {
+        if self.register(key).is_err() {
             return self.remove(slot);
         }
-        listener.opened(Conn { shard: self.number, slot, generation: key.1 });
-        if !preamble.is_empty() {
-            self.put(slot, &preamble, false);
-        }
+        let greeting = listener.opened(Conn { shard: self.number, slot, generation: key.1 });
+        self.greet(slot, &preamble, greeting.as_deref());
         if let Some(goodbye) = self.draining.as_ref().filter(|d| d.is_over()).map(|d| d.goodbye.clone()) {
             return self.begin_close(slot, &Farewell::from(&goodbye));
         }
         if !read_ahead.is_empty() && self.is_current(key) && dialect == Dialect::WebSocket {
             self.receive(slot, &read_ahead);
         }
+    }
+
+    /// Writes a connection's first words.
+    fn greet(&mut self, slot: u32, preamble: &[u8], greeting: Option<&[u8]>) {
+        let mut out = std::mem::take(&mut self.write_buffer);
+        out.clear();
+        out.extend_from_slice(preamble);
+        if let Some(text) = greeting {
+            put_text(&mut out, self.conns[slot as usize].dialect, text);
+        }
+        if !out.is_empty() {
+            self.put(slot, &out, false);
+        }
+        self.give_back(out);
     }
 
     /// Listens to both directions at once and for good: edges cost nothing while nothing changes, and no

@@ -33,9 +33,15 @@ pub struct Heard {
 pub struct Ear {
     heard: Mutex<Heard>,
     changed: Condvar,
+    /// What it says when it is opened.
+    greeting: Option<Bytes>,
 }
 
 impl Ear {
+    pub fn greeting(text: &'static str) -> Self {
+        Self { greeting: Some(Bytes::from_static(text.as_bytes())), ..Self::default() }
+    }
+
     pub fn change<T>(&self, change: impl FnOnce(&mut Heard) -> T) -> T {
         let changed = change(&mut self.heard.lock().expect("lock"));
         self.changed.notify_all();
@@ -61,11 +67,12 @@ impl Ear {
 }
 
 impl Listener for Ear {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         self.change(|heard| {
             assert!(heard.conn.is_none() && heard.closed.is_empty(), "opened comes first, once");
             heard.conn = Some(conn);
         });
+        self.greeting.clone()
     }
 
     fn text(self: Arc<Self>, text: Bytes) -> bool {
@@ -263,7 +270,7 @@ impl World {
         socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
         let ear = Arc::new(ear);
         self.hub.adopt(NewConnection {
-            socket: accepted,
+            socket: weir_hub::ready(accepted).expect("options"),
             dialect,
             read_ahead: Bytes::new(),
             preamble: Bytes::new(),

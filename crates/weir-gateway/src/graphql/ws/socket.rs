@@ -448,11 +448,12 @@ impl Talker for Socket {
 }
 
 impl Listener for Socket {
-    fn opened(&self, conn: Conn) {
+    fn opened(&self, conn: Conn) -> Option<Bytes> {
         let _ = self.conn.set(conn);
         if !self.state().spoken {
             self.close(BAD_SUBPROTOCOL, "Subprotocol not acceptable: use graphql-transport-ws");
         }
+        None
     }
 
     fn text(self: Arc<Self>, text: Bytes) -> bool {
