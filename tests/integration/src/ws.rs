@@ -247,13 +247,17 @@ async fn refused_requests_leave_the_connection_open() {
         (json!({"type": "subscribe", "topics": many}), "PROJECT_LIMIT_EXCEEDED"),
         (json!({"type": "publish", "topic": "a.*", "payload": 1}), "INVALID_TOPIC"),
         (json!({"type": "publish", "topic": "a", "payload": 1, "event_id": "a b"}), "INVALID_REQUEST"),
+        (json!({"type": "publish", "topic": "a"}), "INVALID_REQUEST"),
         (json!({"type": "refresh", "token": "non.sen.se"}), "INVALID_TOKEN"),
     ] {
         let answer = ws.ask(request.clone()).await;
         assert_eq!((&answer["type"], &answer["error"]["code"]), (&json!("error"), &json!(code)), "{request}");
         assert!(answer["error"]["message"].as_str().is_some_and(|text| !text.is_empty()));
     }
-    assert_eq!(ws.ask(json!({"type": "publish", "topic": "a", "payload": big})).await["type"], "published");
+    for payload in [json!(big), json!(null)] {
+        let answer = ws.ask(json!({"type": "publish", "topic": "a", "payload": payload})).await;
+        assert_eq!(answer["type"], "published", "{answer}");
+    }
     ws.send(&json!({"type": "ping"})).await;
     ws.expect("pong").await;
     ws.close().await;

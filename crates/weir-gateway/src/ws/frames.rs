@@ -4,7 +4,7 @@ use crate::error::{ErrorObject, object};
 use crate::query::one_start;
 use crate::rest::invalid;
 use crate::state::Settings;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub(super) struct ClientFrame<'a> {
     from_sequence: Option<u64>,
     from_time: Option<String>,
     topic: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
     event_id: Option<String>,
     event_type: Option<String>,
@@ -40,6 +40,11 @@ pub(super) struct ClientFrame<'a> {
     traceparent: Option<Cow<'a, str>>,
     #[serde(borrow)]
     tracestate: Option<Cow<'a, str>>,
+}
+
+/// What is there, be it `null`: serde takes that for what is missing.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
 }
 
 /// The longest `id` that is repeated in an answer.
@@ -102,15 +107,11 @@ impl<'a> ClientFrame<'a> {
 
     pub(super) fn event(&self) -> Result<NewEvent, Error> {
         let topic = self.topic.as_deref().ok_or_else(|| invalid("topic", "is required"))?;
-        // A missing payload and `null` look alike to serde; both are the JSON value null.
-        let payload = match self.payload {
-            Some(raw) => Payload::from_raw(raw)?,
-            None => Payload::parse(b"null")?,
-        };
+        let payload = self.payload.ok_or_else(|| invalid("payload", "is required; `null` is one too"))?;
         Ok(NewEvent {
             id: self.event_id.as_deref().map(str::parse).transpose()?,
             topic: topic.parse()?,
-            payload,
+            payload: Payload::from_raw(payload)?,
             kind: self.event_type.as_deref().map(str::parse).transpose()?,
             headers: Headers::new(self.headers.clone().unwrap_or_default().into_iter().collect())?,
         })
