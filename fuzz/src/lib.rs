@@ -3,6 +3,7 @@
 //! `cargo fuzz` drives these functions (nightly, see README.md), and so do property tests of `tests/integration`, which compile this
 //! same file: what is fuzzed cannot rot.
 
+use serde_json::value::RawValue;
 use std::sync::LazyLock;
 use weir_core::event::Headers;
 use weir_core::key::{KeyHasher, PresentedKey};
@@ -80,6 +81,10 @@ pub fn key(bytes: &[u8]) {
 
 /// Events: payloads, ids and headers.
 pub fn event(bytes: &[u8]) {
+    // Out of a request and on its own a payload is the same, and so is what is said against it.
+    if let Ok(raw) = serde_json::from_slice::<&RawValue>(bytes) {
+        assert_eq!(Payload::from_raw(raw), Payload::parse(raw.get().as_bytes()));
+    }
     if let Ok(payload) = Payload::parse(bytes) {
         assert!(
             serde_json::from_slice::<serde_json::Value>(payload.as_bytes()).is_ok(),

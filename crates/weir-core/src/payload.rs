@@ -38,21 +38,25 @@ impl Payload {
     /// # Errors
     /// [`InvalidPayload`] when it is not JSON or nested too deep.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidPayload> {
+        let look = Look::over(text);
         // Before the parser, which recurses.
-        check_depth(text)?;
+        look.check_depth()?;
         let text = std::str::from_utf8(text).map_err(|e| InvalidPayload::NotJson(e.to_string()))?;
         check_values(text)?;
-        Ok(Self(one_line(text.trim())))
+        Ok(Self(look.one_line(text.trim())))
     }
 
-    /// Takes a value that serde already read out of a larger document.
+    /// Takes a value that serde already read out of a larger document: JSON by its grammar.
     ///
     /// # Errors
     /// [`InvalidPayload`] when it is nested too deep, or has a value that receivers cannot read.
     pub fn from_raw(raw: &RawValue) -> Result<Self, InvalidPayload> {
-        check_depth(raw.get().as_bytes())?;
-        check_values(raw.get())?;
-        Ok(Self(one_line(raw.get())))
+        let look = Look::over(raw.get().as_bytes());
+        look.check_depth()?;
+        if look.doubtful {
+            check_values(raw.get())?;
+        }
+        Ok(Self(look.one_line(raw.get())))
     }
 
     /// Takes back what a log stored: it was checked when it went in.
@@ -104,27 +108,10 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// Inside a JSON string CR and LF can only stand escaped, so raw ones are white space between
-/// tokens and a space says the same.
-fn one_line(text: &str) -> Bytes {
-    if text.bytes().any(|b| b == b'\n' || b == b'\r') {
-        text.bytes().map(|b| if b == b'\n' || b == b'\r' { b' ' } else { b }).collect()
-    } else {
-        Bytes::copy_from_slice(text.as_bytes())
-    }
-}
-
 /// JSON's grammar has numbers that no double holds (`1e999`) and halves of characters (`"\ud800"`). A raw value passes them on, and the
 /// receivers' parsers refuse the event that holds them; so they are refused here.
 fn check_values(text: &str) -> Result<(), InvalidPayload> {
     serde_json::from_str::<Readable>(text).map(drop).map_err(|e| InvalidPayload::NotJson(e.to_string()))
-}
-
-fn check_depth(text: &[u8]) -> Result<(), InvalidPayload> {
-    match depth(text) {
-        depth if depth > MAX_DEPTH => Err(InvalidPayload::TooDeep(depth)),
-        _ => Ok(()),
-    }
 }
 
 /// Any value, read in full and kept nowhere. What serde ignores it does not read.
@@ -178,29 +165,81 @@ impl<'de> Visitor<'de> for Readable {
     }
 }
 
-/// The deepest nesting, counted without recursion so a bomb costs one pass.
-fn depth(text: &[u8]) -> usize {
-    let (mut now, mut most, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
-    for byte in text {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => {
-                now += 1;
-                most = most.max(now);
+/// What one pass over a text tells that is JSON, or shall become it.
+#[derive(Default)]
+struct Look {
+    /// The deepest nesting. Counted without recursion, so a bomb costs one pass; true of what is not JSON too.
+    depth: usize,
+    /// CR or LF stand between tokens.
+    breaks: bool,
+    /// [`check_values`] may have something against it. False for nearly all payloads, which spares them a second pass.
+    doubtful: bool,
+}
+
+impl Look {
+    fn over(text: &[u8]) -> Self {
+        let mut look = Self::default();
+        let (mut at, mut open) = (0, 0_usize);
+        while let Some(byte) = text.get(at) {
+            at += 1;
+            match byte {
+                b'"' => at += look.string(&text[at..]),
+                b'0'..=b'9' => at += look.digits(&text[at..]),
+                b'[' | b'{' => {
+                    open += 1;
+                    look.depth = look.depth.max(open);
+                }
+                b']' | b'}' => open = open.saturating_sub(1),
+                b'\n' | b'\r' => look.breaks = true,
+                _ => {}
             }
-            (false, b']' | b'}') => now = now.saturating_sub(1),
-            _ => {}
+        }
+        look
+    }
+
+    /// The bytes of a string and its closing quote, after the opening one. Half a character can only stand as an escape
+    /// from `\ud800` to `\udfff`.
+    fn string(&mut self, text: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) {
+            at += found + 1;
+            if text[at - 1] == b'"' {
+                return at;
+            }
+            self.doubtful |= matches!(text[at..], [b'u', b'd' | b'D', ..]);
+            // What is escaped, a quote or a backslash too.
+            at = (at + 1).min(text.len());
+        }
+        text.len()
+    }
+
+    /// The digits after a first one. Without an exponent only more than 308 of them make a number that no double holds.
+    fn digits(&mut self, text: &[u8]) -> usize {
+        let more = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.doubtful |= more >= 300 || matches!(text.get(more), Some(b'e' | b'E'));
+        more
+    }
+
+    const fn check_depth(&self) -> Result<(), InvalidPayload> {
+        if self.depth > MAX_DEPTH { Err(InvalidPayload::TooDeep(self.depth)) } else { Ok(()) }
+    }
+
+    /// Inside a JSON string CR and LF can only stand escaped, so raw ones are white space between
+    /// tokens and a space says the same.
+    fn one_line(&self, text: &str) -> Bytes {
+        if self.breaks {
+            text.bytes().map(|b| if b == b'\n' || b == b'\r' { b' ' } else { b }).collect()
+        } else {
+            Bytes::copy_from_slice(text.as_bytes())
         }
     }
-    most
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     #[test]
     fn keeps_the_text_on_one_line() {
@@ -232,13 +271,93 @@ mod tests {
         }
     }
 
+    /// Text that is JSON by its grammar, with everything that may be held against it.
+    fn document() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just(r#"\""#),
+            Just(r"\\"),
+            Just(r"\n"),
+            Just(r"\ud83d\ude00"),
+            Just(r"\uD800"),
+            Just(r"\uDc00"),
+            Just(r"\u00e9"),
+            Just("[{"),
+            Just("1e999"),
+            Just("é"),
+        ];
+        let string =
+            proptest::collection::vec(piece, 0..5).prop_map(|pieces| format!("\"{}\"", pieces.concat()));
+        let number = prop_oneof![
+            r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,5})?([eE][+-]?[0-9]{1,3})?",
+            r"-?[1-9][0-9]{290,320}(\.[0-9]{1,400})?",
+        ];
+        let word = prop_oneof![Just("true".to_owned()), Just("false".to_owned()), Just("null".to_owned())];
+        let space = || "[ \t\r\n]{0,2}";
+        prop_oneof![string.clone(), number, word].prop_recursive(80, 120, 4, move |inner| {
+            let pair = (string.clone(), inner.clone()).prop_map(|(name, value)| format!("{name}:{value}"));
+            let nest = |inner: String| "[".repeat(16) + &inner + &"]".repeat(16);
+            prop_oneof![
+                inner.clone().prop_map(nest),
+                (space(), inner.clone(), space()).prop_map(|(before, value, after)| before + &value + &after),
+                proptest::collection::vec(inner, 0..4).prop_map(|values| format!("[{}]", values.join(","))),
+                proptest::collection::vec(pair, 0..4).prop_map(|pairs| format!("{{{}}}", pairs.join(","))),
+            ]
+        })
+    }
+
+    fn deepest(value: &Value) -> usize {
+        match value {
+            Value::Array(values) => 1 + values.iter().map(deepest).max().unwrap_or(0),
+            Value::Object(pairs) => 1 + pairs.values().map(deepest).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// What serde_json says of a text that it reads in full, and what we make of it, both ways.
+    fn holds_against_serde_json(text: &[u8]) {
+        let payload = Payload::parse(text);
+        let depth = match serde_json::from_slice::<Value>(text) {
+            Ok(value) => Some(deepest(&value)),
+            Err(_) => None,
+        };
+        assert_eq!(
+            payload.is_ok(),
+            depth.is_some_and(|depth| depth <= MAX_DEPTH),
+            "{payload:?}, {depth:?} deep"
+        );
+        if let Ok(raw) = serde_json::from_slice::<&RawValue>(text) {
+            assert_eq!(Payload::from_raw(raw), Payload::parse(raw.get().as_bytes()));
+        }
+        if let Ok(payload) = payload {
+            assert!(!payload.as_bytes().iter().any(|byte| b"\r\n".contains(byte)), "a line break");
+            assert_eq!(
+                serde_json::from_slice::<Value>(payload.as_bytes()).ok(),
+                serde_json::from_slice(text).ok()
+            );
+        }
+    }
+
     proptest! {
         #[test]
-        fn never_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(payload) = Payload::parse(&text) {
-                prop_assert!(!payload.as_bytes().contains(&b'\n'));
-                prop_assert!(serde_json::from_slice::<serde_json::Value>(payload.as_bytes()).is_ok());
+        fn any_bytes_are_judged_as_serde_json_does(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            holds_against_serde_json(&text);
+        }
+
+        #[test]
+        fn any_json_is_judged_as_serde_json_does(text in document()) {
+            holds_against_serde_json(text.as_bytes());
+        }
+
+        /// One byte in it is another, or it ends there.
+        #[test]
+        fn broken_json_is_judged_as_serde_json_does(text in document(), at in any::<prop::sample::Index>(), byte: Option<u8>) {
+            let mut text = text.into_bytes();
+            let at = at.index(text.len());
+            match byte {
+                Some(byte) => text[at] = byte,
+                None => text.truncate(at),
             }
+            holds_against_serde_json(&text);
         }
     }
 }

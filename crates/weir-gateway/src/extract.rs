@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::json;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -173,11 +173,11 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// Reads JSON of a known shape, saying what and where if it does not fit.
-pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| not_as_documented::<T>(bytes, &error))
 }
 
-fn not_as_documented<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Error {
+fn not_as_documented<'a, T: Deserialize<'a>>(bytes: &'a [u8], error: &serde_json::Error) -> Error {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Error::new(
             Code::InvalidRequest,

@@ -24,13 +24,14 @@ use weir_engine::{Error, Published};
 /// An event to publish.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PublishRequest {
+pub(crate) struct PublishRequest<'a> {
     /// Where: 1 to 8 tokens of `A-Z a-z 0-9 _ - = @ , ; :` joined by dots, at most 200 bytes.
     #[schema(example = "orders.created")]
     topic: String,
     /// What: any JSON value.
+    #[serde(borrow)]
     #[schema(value_type = Value, example = json!({"order": 42}))]
-    payload: Box<RawValue>,
+    payload: &'a RawValue,
     /// Your own id, 1 to 128 printable ASCII characters. Publishing the same event with it again within
     /// the dedupe window adds nothing and gives the first answer.
     id: Option<String>,
@@ -42,12 +43,12 @@ pub(crate) struct PublishRequest {
     headers: BTreeMap<String, String>,
 }
 
-impl PublishRequest {
+impl PublishRequest<'_> {
     pub(crate) fn into_event(self) -> Result<NewEvent, Error> {
         Ok(NewEvent {
             id: self.id.map(|id| id.parse()).transpose()?,
             topic: self.topic.parse()?,
-            payload: Payload::from_raw(&self.payload)?,
+            payload: Payload::from_raw(self.payload)?,
             kind: self.kind.map(|kind| kind.parse()).transpose()?,
             headers: Headers::new(self.headers.into_iter().collect())?,
         })
@@ -57,10 +58,11 @@ impl PublishRequest {
 /// Several events to publish.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct BatchRequest {
+pub(crate) struct BatchRequest<'a> {
     /// 1 to 100 of them, stored in this order. One that is not as documented does not spoil the others.
+    #[serde(borrow)]
     #[schema(value_type = Vec<PublishRequest>)]
-    events: Vec<Box<RawValue>>,
+    events: Vec<&'a RawValue>,
 }
 
 /// The place that an event was given.
