@@ -18,6 +18,7 @@ mod recent;
 mod reclaim;
 mod rescue;
 mod shred;
+mod spent;
 mod storage;
 mod writer;
 

@@ -83,6 +83,11 @@ impl Storage {
         lock
     }
 
+    /// The keyspaces that batches write to.
+    pub const fn written(&self) -> [&Keyspace; 6] {
+        [&self.events, &self.topics, &self.projects, &self.ids, &self.expiry, &self.journal]
+    }
+
     /// One committed state of everything.
     pub fn snapshot(&self) -> Snapshot {
         self.db.snapshot()

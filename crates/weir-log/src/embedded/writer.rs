@@ -7,6 +7,7 @@ use super::feeder::{Feeder, Offer};
 use super::queue::Queue;
 use super::recent::Recent;
 use super::reclaim::Reclaim;
+use super::spent::Spent;
 use super::storage::{Storage, failed};
 use crate::{Appended, LogError, Outcome, Place, Record, Run};
 use fjall::{OwnedWriteBatch, PersistMode};
@@ -112,6 +113,7 @@ pub(super) struct Writer {
     projects: Recent<ProjectId, ProjectState>,
     topics: Recent<(u32, Topic), TopicHead>,
     reclaim: Reclaim,
+    spent: Spent,
     numbers: Numbers,
     /// Events taken so far, over all projects: the number of the last entry of the journal.
     appended: u64,
@@ -143,6 +145,7 @@ impl Writer {
             appended: last.map_or(Ok(0), |key| codec::journal_number(&key))?,
             numbers,
             reclaim,
+            spent: Spent::default(),
             storage,
             feeder,
             problem,
@@ -207,6 +210,7 @@ impl Writer {
             owed.pay();
         }
         self.feeder.offer(self.storage.epoch, offers);
+        self.spent.look(&self.storage);
         Ok(())
     }
 
