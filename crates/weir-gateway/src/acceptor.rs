@@ -1,18 +1,18 @@
 //! The listening socket. What it accepts is known to no event loop yet: most live connections can be answered at once and
 //! go to the hub, and signing them up with the runtime first would cost as much as accepting them.
 
-use mio::net::TcpStream;
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
+use weir_hub::{ListeningSocket, Socket};
 
 /// Connections that may wait to be accepted: room for a herd that comes back between two turns of the accept loop.
 const WAITING: u32 = 4096;
 
 /// A listener for [`serve`](crate::serve).
-pub struct Acceptor(AsyncFd<mio::net::TcpListener>);
+pub struct Acceptor(AsyncFd<ListeningSocket>);
 
 impl Acceptor {
     /// Listens; port 0 takes a free one.
@@ -26,7 +26,7 @@ impl Acceptor {
         socket.set_nodelay(true)?;
         socket.bind(address)?;
         let listener = socket.listen(WAITING)?.into_std()?;
-        let listener = mio::net::TcpListener::from_std(listener);
+        let listener = ListeningSocket::from_std(listener);
         // Its heir is `unsafe`, for the sake of types that do not own their descriptor. This one does.
         #[expect(deprecated)]
         Ok(Self(AsyncFd::with_interest(listener, Interest::READABLE)?))
@@ -41,8 +41,8 @@ impl Acceptor {
     }
 
     /// The next connection, and where it comes from.
-    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.0.async_io(Interest::READABLE, mio::net::TcpListener::accept).await
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        self.0.async_io(Interest::READABLE, ListeningSocket::accept).await
     }
 }
 

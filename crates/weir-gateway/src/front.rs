@@ -13,7 +13,6 @@ use crate::{graphql, sse, ws};
 use axum::http::request::Parts;
 use axum::http::{self, HeaderName, HeaderValue, Method, Uri};
 use bytes::{Bytes, BytesMut};
-use mio::net::TcpStream as Socket;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use weir_core::{Code, RequestId};
 use weir_engine::Error;
+use weir_hub::Socket;
 
 /// The request lines of live connections, up to where the path ends.
 const LIVE: [&[u8]; 8] = [

@@ -18,7 +18,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::unfold;
-use mio::net::TcpStream as Socket;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +25,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use weir_core::{Code, ConnectionId, Pattern, RequestId};
 use weir_engine::{Error, Farewell, Gap, Session, Start, SubscribeError, Subscribed};
-use weir_hub::{Closed, Conn, Dialect, Listener, NewConnection};
+use weir_hub::{Closed, Conn, Dialect, Listener, NewConnection, Socket};
 
 /// An event stream whose request was in order.
 pub(crate) struct Accepted {

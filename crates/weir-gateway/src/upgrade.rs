@@ -15,14 +15,13 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
-use mio::net::TcpStream as Socket;
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use weir_core::{Code, RequestId};
 use weir_engine::limits::ConnectionSlot;
 use weir_engine::{Caller, Credentials, Error};
-use weir_hub::{Dialect, Listener, NewConnection};
+use weir_hub::{Dialect, Listener, NewConnection, Socket};
 
 /// Of RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

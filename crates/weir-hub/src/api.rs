@@ -3,8 +3,8 @@
 
 use crate::Operation;
 use bytes::Bytes;
-use mio::net::TcpStream;
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -159,10 +159,16 @@ pub enum ClosedBy {
     Server,
 }
 
+/// A connected socket that never blocks and that no poll loop knows yet.
+pub use mio::net::TcpStream as Socket;
+
+/// Where such sockets come from.
+pub use mio::net::TcpListener as ListeningSocket;
+
 /// A socket to take over.
 pub struct NewConnection {
     /// Connected, upgraded (or with its response head in `preamble`), and without Nagle's algorithm: see [`ready`].
-    pub socket: TcpStream,
+    pub socket: Socket,
     /// How it wants its bytes.
     pub dialect: Dialect,
     /// Bytes already read from it that belong to the new protocol.
@@ -177,10 +183,10 @@ pub struct NewConnection {
 ///
 /// # Errors
 /// When the kernel refuses an option, as it does for a socket that is gone.
-pub fn ready(socket: std::net::TcpStream) -> io::Result<TcpStream> {
+pub fn ready(socket: TcpStream) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
-    Ok(TcpStream::from_std(socket))
+    Ok(Socket::from_std(socket))
 }
 
 /// Subscribes a connection to more patterns of a project, starting after a position, in one step.

@@ -20,8 +20,8 @@ mod shard;
 pub mod websocket;
 
 pub use api::{
-    Attach, Attached, Closed, ClosedBy, Config, Conn, Dialect, Goodbye, Listener, Message, Meter,
-    NewConnection, NotCovered, Stats, ready,
+    Attach, Attached, Closed, ClosedBy, Config, Conn, Dialect, Goodbye, Listener, ListeningSocket, Message,
+    Meter, NewConnection, NotCovered, Socket, Stats, ready,
 };
 pub use hub::Hub;
 pub use operation::{Operation, Shape};
