@@ -5,7 +5,7 @@ use crate::acceptor::Acceptor;
 use crate::front::{self, Kind};
 use crate::state::Gateway;
 use axum::Router;
-use futures::poll;
+use futures::{FutureExt, poll};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -67,8 +68,9 @@ pub async fn serve(acceptor: Acceptor, router: Router, gateway: Arc<Gateway>, li
         };
         let gateway = Arc::clone(&gateway);
         if live && let Some(request) = front::take_live(&mut socket, &mut look, &gateway.settings) {
-            // Everything it needs is in memory, as a rule: only one that has to wait becomes a task.
-            let mut answer = Box::pin(front::live(socket, request, gateway));
+            // Everything it needs is in memory, as a rule: only one that has to wait becomes a task. A panic is this
+            // connection's alone, here too.
+            let mut answer = Box::pin(AssertUnwindSafe(front::live(socket, request, gateway)).catch_unwind());
             if poll!(answer.as_mut()).is_pending() {
                 server.connections.spawn(answer);
             }
