@@ -115,7 +115,7 @@ impl Load {
     /// Ends the load and holds log and readers against what was acknowledged.
     pub async fn conclude(mut self, app: &TestApp, tenant: &Tenant, mut report: Report) -> Report {
         let acked = self.stop_publishing().await;
-        let kept = app.api(&tenant.api_key).replay("t.*", None).await;
+        let kept = app.api(&tenant.api_key).replay_patiently("t.*", RECOVERY).await;
         check_log(&kept, &acked, &mut report);
         let sequences: Vec<u64> = kept.iter().filter_map(|event| event["sequence"].as_u64()).collect();
         self.last.store(sequences.last().copied().unwrap_or(1), Ordering::Relaxed);
